@@ -1,0 +1,127 @@
+//! The commands: one file each, one line each in [`Command`] and in [`Cli::execute`].
+
+mod datasets;
+mod eval;
+mod inspect;
+mod model_arguments;
+mod plan;
+mod predict;
+mod recipe_arguments;
+mod recipes;
+mod run;
+mod schema;
+mod validate;
+
+use crate::failure::Failure;
+use crate::terminal::{Manner, Voice};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::num::NonZeroUsize;
+
+/// Fine-tunes and distils language models: one recipe file in, one Hugging Face checkpoint out.
+#[derive(Debug, Parser)]
+#[command(name = "distill", version, arg_required_else_help = true, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  distill recipes copy quickstart            # a recipe and its data, into this folder
+  distill run quickstart.toml                # train, measure, save
+  distill predict checkpoints/quickstart --text \"where is my parcel?\"
+
+Exit codes: 0 done, 1 something went wrong, 2 the arguments, the recipe or the data are not usable, 130 interrupted.";
+
+#[derive(Debug, Args)]
+struct Globals {
+    /// Tell warnings and errors only
+    #[arg(long, short, global = true, help_heading = "Global options")]
+    quiet: bool,
+    /// Progress on stderr as text or as one JSON object a line
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text, help_heading = "Global options")]
+    log_format: LogFormat,
+    /// Worker threads [default: the recipe's `train.threads`, else one for each core]
+    #[arg(long, global = true, value_name = "N", help_heading = "Global options")]
+    threads: Option<NonZeroUsize>,
+}
+
+/// How progress is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Validate(validate::Validate),
+    Plan(plan::Plan),
+    Schema(schema::Schema),
+    Recipes(recipes::Recipes),
+    Datasets(datasets::Datasets),
+    Eval(eval::Eval),
+    Predict(predict::Predict),
+    Inspect(inspect::Inspect),
+}
+
+/// What every command may use.
+#[derive(Debug)]
+pub struct Context {
+    /// Speaks on stderr.
+    pub voice: Voice,
+    /// `--threads`.
+    pub threads: Option<NonZeroUsize>,
+}
+
+impl Cli {
+    /// How the command is to speak on stderr.
+    pub fn voice(&self) -> Voice {
+        let manner = match self.globals.log_format {
+            LogFormat::Json => Manner::Json,
+            LogFormat::Text => Manner::of_stderr(),
+        };
+        Voice::new(manner, self.globals.quiet)
+    }
+
+    /// Does what the command says.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub fn execute(self, voice: Voice) -> Result<(), Failure> {
+        let context = Context { voice, threads: self.globals.threads };
+        match self.command {
+            Command::Run(command) => command.execute(&context),
+            Command::Validate(command) => command.execute(&context),
+            Command::Plan(command) => command.execute(&context),
+            Command::Schema(command) => command.execute(),
+            Command::Recipes(command) => command.execute(&context),
+            Command::Datasets(command) => command.execute(&context),
+            Command::Eval(command) => command.execute(&context),
+            Command::Predict(command) => command.execute(&context),
+            Command::Inspect(command) => command.execute(&context),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_ends_its_help_with_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Examples:\n  distill "), "{}: {help}", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! `distill validate`: every mistake of a recipe, before anything is done.
+
+use super::Context;
+use super::recipe_arguments::RecipeArguments;
+use crate::failure::Failure;
+use clap::Args;
+
+/// Check a recipe: keys, values, names of components, files that must be there
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Validate {
+    #[command(flatten)]
+    recipe: RecipeArguments,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  distill validate quickstart.toml
+  distill validate quickstart.toml --set train.learning_rate=5e-5";
+
+impl Validate {
+    /// Checks the recipe.
+    pub fn execute(&self, context: &Context) -> Result<(), Failure> {
+        let recipe = self.recipe.read()?;
+        context.voice.note(&format!("recipe `{}` has no mistake", recipe.name));
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! Ctrl-C: first a request, then a command.
+
+use crate::failure::{Code, Failure};
+use crate::terminal::Voice;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A flag that the first Ctrl-C (or SIGTERM) sets; the second ends the process with exit code 130.
+///
+/// # Errors
+/// The system refuses the handler.
+pub fn watch(voice: Voice) -> Result<Arc<AtomicBool>, Failure> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let raised = Arc::clone(&flag);
+    handle(move || {
+        if raised.swap(true, Ordering::SeqCst) {
+            voice.close();
+            std::process::exit(Code::Interrupted as i32);
+        }
+        voice.note("finishing this step, then saving; press Ctrl-C again to stop at once");
+    })?;
+    Ok(flag)
+}
+
+/// Removes a half-written file on Ctrl-C, then ends the process with exit code 130.
+///
+/// # Errors
+/// The system refuses the handler.
+pub fn remove(partial: PathBuf) -> Result<(), Failure> {
+    handle(move || {
+        // It may be gone or have its name by now: either is fine.
+        let _ = std::fs::remove_file(&partial);
+        std::process::exit(Code::Interrupted as i32);
+    })
+}
+
+fn handle(handler: impl FnMut() + Send + 'static) -> Result<(), Failure> {
+    ctrlc::set_handler(handler).map_err(|error| Failure::other(format!("cannot listen for Ctrl-C: {error}")))
+}

@@ -1,0 +1,191 @@
+//! A plan as people read it.
+
+use crate::commands::Context;
+use crate::failure::Failure;
+use crate::output;
+use crate::terminal::table::{Align, Facts, Table, shorten};
+use crate::terminal::units::{bytes, count, percent};
+use crate::terminal::{Paint, width};
+use distill_recipe::Recipe;
+use distill_train::PlanReport;
+use distill_train::plan::Need;
+
+/// Beyond so many labels, only the most and the least frequent are shown.
+const MOST_LABELS: usize = 20;
+
+/// Resolves a recipe, with progress on stderr.
+///
+/// # Errors
+/// Whatever would stop the run before its first step.
+pub fn resolve(recipe: &Recipe, context: &Context) -> Result<PlanReport, Failure> {
+    let mut observer = context.voice.observer();
+    let plan = distill_train::plan(recipe, observer.as_mut());
+    drop(observer);
+    Ok(plan?)
+}
+
+/// Resolves a recipe and writes its plan to stdout, its warnings to stderr.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn show(recipe: &Recipe, context: &Context) -> Result<(), Failure> {
+    let plan = resolve(recipe, context)?;
+    output::print(&render(&plan, Paint::stdout(), width()))?;
+    for warning in &plan.warnings {
+        context.voice.warning(warning);
+    }
+    Ok(())
+}
+
+fn render(plan: &PlanReport, paint: Paint, width: usize) -> String {
+    let mut lines = Vec::new();
+    let mut facts = Facts::new(paint);
+    facts.add("run", plan.name.clone());
+    facts.add("task", plan.task.clone());
+    facts.add("model", format!("{} ({})", plan.model.source, plan.model.architecture));
+    let parameters = (plan.model.parameters, plan.model.trainable_parameters);
+    facts.add(
+        "parameters",
+        match parameters {
+            (all, trained) if all == trained => format!("{}, all trained", count(all)),
+            (all, trained) => format!("{}, {} of them trained", count(all), count(trained)),
+        },
+    );
+    if !plan.model.newly_initialised.is_empty() {
+        facts.add("new", format!("{} start at random", tensors(&plan.model.newly_initialised)));
+    }
+    if !plan.model.unused.is_empty() {
+        facts.add("left out", format!("{} of the checkpoint are not used", tensors(&plan.model.unused)));
+    }
+    facts.add("device", plan.device.clone());
+    let rows = &plan.rows;
+    let parts = [("training", rows.train), ("validation", rows.validation), ("test", rows.test)];
+    let parts: Vec<String> =
+        parts.iter().map(|(name, rows)| format!("{} {name}", count(*rows as u64))).collect();
+    facts.add("rows", parts.join(", "));
+    let lengths = &plan.token_lengths;
+    facts.add(
+        "tokens",
+        format!(
+            "mean {:.1}, median {}, 90% {}, 95% {}, 99% {}, longest {}",
+            lengths.mean, lengths.p50, lengths.p90, lengths.p95, lengths.p99, lengths.max
+        ),
+    );
+    facts.add(
+        "cut",
+        format!("{} of the texts, at `max_length` {}", percent(plan.truncated_share), plan.max_length),
+    );
+    let steps = &plan.steps;
+    facts.add(
+        "steps",
+        format!(
+            "{} ({} epochs of {}), {} of them warm-up",
+            count(steps.total),
+            plan.epochs,
+            count(steps.per_epoch),
+            count(steps.warmup)
+        ),
+    );
+    facts.add("memory", need(&plan.memory, paint));
+    facts.add("disk", need(&plan.disk, paint));
+    facts.add("writes to", plan.output_dir.clone());
+    lines.extend(facts.lines(width));
+    if !plan.labels.is_empty() {
+        lines.push(String::new());
+        lines.extend(labels(plan, paint));
+        lines.push(format!("  {}", paint.dim(&plan.label_mapping)));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn tensors(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let quoted: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => quoted.join(", "),
+        more => format!("{} and {more} more tensors", quoted.join(", ")),
+    }
+}
+
+fn need(need: &Need, paint: Paint) -> String {
+    let needed = format!("about {}", bytes(need.needed_bytes));
+    match need.available_bytes {
+        None => needed,
+        Some(available) if need.is_short() => paint.red(format!("{needed}, only {} there", bytes(available))),
+        Some(available) => format!("{needed} of {} there", bytes(available)),
+    }
+}
+
+fn labels(plan: &PlanReport, paint: Paint) -> Vec<String> {
+    let mut table = Table::new([Align::Left, Align::Right, Align::Right, Align::Right]);
+    table.row(["label", "training", "validation", "test"].map(|text| paint.bold(text)));
+    let mut shown: Vec<_> = plan.labels.iter().collect();
+    if shown.len() > MOST_LABELS {
+        shown.sort_by_key(|label| std::cmp::Reverse(label.train));
+        let cut = shown.len() - MOST_LABELS / 2;
+        shown.drain(MOST_LABELS / 2..cut);
+    }
+    for (index, label) in shown.iter().enumerate() {
+        if plan.labels.len() > MOST_LABELS && index == MOST_LABELS / 2 {
+            table.row([format!("... {} labels in between", plan.labels.len() - MOST_LABELS)]);
+        }
+        let rows = [label.train, label.validation, label.test].map(|rows| count(rows as u64));
+        table.row([shorten(&label.name, 40)].into_iter().chain(rows));
+    }
+    table.lines(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use distill_train::plan::{LabelCount, ModelPlan, Rows, Steps, TokenLengths};
+
+    fn sample(labels: usize) -> PlanReport {
+        let label = |index: usize| LabelCount {
+            name: format!("label {index}"),
+            train: 100 + index,
+            validation: 5,
+            test: 20,
+        };
+        PlanReport {
+            name: "tickets".to_owned(),
+            output_dir: "checkpoints/tickets".to_owned(),
+            device: "flex".to_owned(),
+            task: "classification".to_owned(),
+            labels: (0..labels).map(label).collect(),
+            label_mapping: "labels are names".to_owned(),
+            rows: Rows { train: 10_000, validation: 500, test: 7600 },
+            token_lengths: TokenLengths { mean: 51.26, p50: 48, p90: 70, p95: 81, p99: 120, max: 213 },
+            truncated_share: 0.0071,
+            max_length: 128,
+            model: ModelPlan {
+                source: "all-MiniLM-L6-v2".to_owned(),
+                architecture: "bert".to_owned(),
+                parameters: 22_714_372,
+                trainable_parameters: 22_714_372,
+                newly_initialised: vec!["classifier.weight".to_owned(), "classifier.bias".to_owned()],
+                unused: Vec::new(),
+            },
+            steps: Steps { per_epoch: 313, total: 939, warmup: 57 },
+            epochs: 3.0,
+            memory: Need { needed_bytes: 2 << 30, available_bytes: Some(20 << 30) },
+            disk: Need { needed_bytes: 3 << 30, available_bytes: Some(1 << 30) },
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn tells_everything_that_a_run_depends_on() {
+        insta::assert_snapshot!(render(&sample(2), Paint::PLAIN, 80));
+    }
+
+    #[test]
+    fn many_labels_are_shortened() {
+        let text = render(&sample(77), Paint::PLAIN, 80);
+        assert!(text.contains("... 57 labels in between"), "{text}");
+        assert!(
+            text.contains("label 76 ") && text.contains("label 0 ") && !text.contains("label 40 "),
+            "{text}"
+        );
+    }
+}

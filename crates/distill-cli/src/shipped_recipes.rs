@@ -1,0 +1,86 @@
+//! The recipes that are part of the binary.
+
+use crate::failure::Failure;
+
+/// A recipe in the binary.
+#[derive(Debug)]
+pub struct ShippedRecipe {
+    /// Name, that of its file without `.toml`.
+    pub name: &'static str,
+    /// The file.
+    pub text: &'static str,
+    /// The data set of this program that it reads, below `datasets/`.
+    pub dataset: Option<&'static str>,
+}
+
+/// Every recipe, the first to try first.
+pub const ALL: &[ShippedRecipe] = &[
+    ShippedRecipe {
+        name: "quickstart",
+        text: include_str!("../../../recipes/quickstart.toml"),
+        dataset: Some("support_tickets"),
+    },
+    ShippedRecipe { name: "ag_news", text: include_str!("../../../recipes/ag_news.toml"), dataset: None },
+    ShippedRecipe {
+        name: "ag_news_csv",
+        text: include_str!("../../../recipes/ag_news_csv.toml"),
+        dataset: None,
+    },
+];
+
+impl ShippedRecipe {
+    /// What the recipe is for: the first paragraph of the comment that opens its file.
+    pub fn description(&self) -> String {
+        let comments = self
+            .text
+            .lines()
+            .skip_while(|line| line.starts_with("#:"))
+            .map_while(|line| line.strip_prefix('#'));
+        let paragraph: Vec<&str> = comments.map(str::trim).take_while(|line| !line.is_empty()).collect();
+        paragraph.join(" ").trim_end_matches('.').to_owned()
+    }
+}
+
+/// The recipe of this name.
+///
+/// # Errors
+/// An unknown name, with the known ones.
+pub fn by_name(name: &str) -> Result<&'static ShippedRecipe, Failure> {
+    let stem = name.strip_suffix(".toml").unwrap_or(name);
+    ALL.iter().find(|recipe| recipe.name == stem).ok_or_else(|| {
+        let known: Vec<String> = ALL.iter().map(|recipe| format!("`{}`", recipe.name)).collect();
+        Failure::input(format!("unknown recipe `{name}`; allowed are {}", known.join(", ")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use distill_recipe::{Document, Recipe};
+
+    #[test]
+    fn every_recipe_is_valid_and_says_what_it_is_for() {
+        for shipped in ALL {
+            assert!(!shipped.description().is_empty(), "{}", shipped.name);
+            let document = Document::parse(shipped.name, shipped.text, &[]).expect(shipped.name);
+            Recipe::from_document(document, &distill_train::components()).expect(shipped.name);
+        }
+    }
+
+    #[test]
+    fn data_sets_that_recipes_need_are_there_and_named_by_the_recipe() {
+        for shipped in ALL {
+            if let Some(dataset) = shipped.dataset {
+                assert!(distill_datasets::DATASETS.iter().any(|(name, _)| *name == dataset), "{dataset}");
+                assert!(shipped.text.contains(&format!("\"datasets/{dataset}/")), "{}", shipped.name);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_found_with_and_without_their_ending() {
+        assert_eq!(by_name("quickstart.toml").unwrap().name, "quickstart");
+        let failure = by_name("quickstrat").unwrap_err();
+        assert!(failure.render(crate::terminal::Paint::PLAIN, 80).contains("`quickstart`"));
+    }
+}

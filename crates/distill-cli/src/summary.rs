@@ -1,0 +1,98 @@
+//! What came out of a run.
+
+use crate::report;
+use crate::shell::word;
+use crate::terminal::Paint;
+use crate::terminal::table::Facts;
+use crate::terminal::units::{bytes, count, percent, seconds, short_count};
+use distill_train::RunSummary;
+
+/// The summary of a finished run, with a line end.
+pub fn render(summary: &RunSummary, paint: Paint, width: usize) -> String {
+    let mut text = String::new();
+    let folder = summary.output_dir.display().to_string();
+    if let Some(test) = &summary.test {
+        text.push_str(&report::render("test", test, paint, width));
+    } else if let Some(validation) = &summary.validation {
+        text.push_str(&report::render("validation", validation, paint, width));
+    }
+    text.push('\n');
+    for line in facts(summary, &folder, paint).lines(width) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    let model = word(&folder);
+    text.push_str(&format!("\n{}\n", paint.bold("next")));
+    text.push_str(&format!("  distill predict {model} --text \"...\"\n"));
+    text.push_str(&format!("  distill eval {model} --data FILE\n"));
+    text.push_str(&format!("  distill inspect {model}\n"));
+    text
+}
+
+/// The summary as the last event of a run, for programs.
+pub fn to_json(summary: &RunSummary) -> serde_json::Value {
+    serde_json::json!({
+        "event": "finished",
+        "output_dir": summary.output_dir,
+        "steps": summary.steps,
+        "best_step": summary.best_step,
+        "train_loss": summary.train_loss,
+        "validation": summary.validation,
+        "test": summary.test,
+        "seconds": summary.seconds.total,
+        "peak_memory_bytes": summary.peak_memory_bytes,
+    })
+}
+
+fn facts(summary: &RunSummary, folder: &str, paint: Paint) -> Facts {
+    let mut facts = Facts::new(paint);
+    let best =
+        summary.best_step.map_or(String::new(), |step| format!(", best model at step {}", count(step)));
+    facts.add("trained", format!("{} steps, {:.2} epochs{best}", count(summary.steps), summary.epochs));
+    if let Some(loss) = summary.train_loss {
+        facts.add("loss", format!("{loss:.4} over all training steps"));
+    }
+    if let (Some(validation), Some(_)) = (&summary.validation, &summary.test) {
+        let rows = format!("{} rows", count(validation.rows));
+        let scores =
+            format!("accuracy {}, macro F1 {:.4}", percent(validation.accuracy), validation.macro_f1);
+        facts.add("validation", format!("{scores}, loss {:.4} ({rows})", validation.loss));
+    }
+    let times = &summary.seconds;
+    let parts =
+        [("preparing", times.prepare), ("training", times.train), ("measuring", times.evaluate + times.test)];
+    let parts = parts.map(|(name, time)| format!("{} {name}", seconds(time)));
+    facts.add("time", format!("{}: {}", seconds(times.total), parts.join(", ")));
+    facts.add("speed", format!("{} examples/s in training", short_count(summary.examples_per_second)));
+    if let Some(peak) = summary.peak_memory_bytes {
+        facts.add("memory", format!("{} at its peak", bytes(peak)));
+    }
+    facts.add("saved in", paint.green(folder));
+    facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::sample;
+    use distill_train::Timings;
+
+    #[test]
+    fn tells_scores_times_and_what_to_do_next() {
+        let summary = RunSummary {
+            name: "tickets".to_owned(),
+            output_dir: "checkpoints/my tickets".into(),
+            steps: 1938,
+            epochs: 3.0,
+            train_loss: Some(0.21),
+            best_step: Some(1400),
+            validation: Some(sample(2)),
+            test: Some(sample(2)),
+            labels: vec!["a".to_owned(), "b".to_owned()],
+            seconds: Timings { total: 65.0, prepare: 1.5, train: 60.0, evaluate: 2.5, test: 1.0 },
+            peak_memory_bytes: Some(1 << 30),
+            examples_per_second: 212.4,
+        };
+        insta::assert_snapshot!(render(&summary, Paint::PLAIN, 80));
+    }
+}

@@ -1,0 +1,277 @@
+//! JSON lines: an object a line. A `.json` file that holds one array of objects is read too.
+//!
+//! Text may be a string, a number's worth of digits, or a list of strings (joined by a space);
+//! labels may be strings, integers or booleans.
+use std::cell::Cell;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer as _, Error as _, SeqAccess, Visitor};
+use serde_json::{Deserializer, Map, Value};
+
+use super::text_lines::{for_each_line, invalid_utf8, open};
+use super::{FormatEntry, RawRow, RawValue, Request, Sink};
+use crate::error::{DataError, Place};
+use crate::source::Column;
+
+pub(super) const FORMAT: FormatEntry =
+    FormatEntry { name: "jsonl", extensions: &["jsonl", "ndjson", "json"], read };
+
+fn read(request: &Request<'_>, sink: &mut Sink<'_>) -> Result<(), DataError> {
+    let mut input = open(request.path)?;
+    let start = input.fill_buf().map_err(|error| DataError::io("read", request.path, error))?;
+    if start.trim_ascii_start().first() == Some(&b'[') {
+        return read_array(input, request, sink);
+    }
+    read_lines(input, request.path, request.columns, sink)
+}
+
+/// Reads JSON lines from anything, for example standard input; `path` only names it in errors.
+///
+/// Blank lines are skipped.
+///
+/// # Errors
+/// A line that is no JSON object or lacks a column, and what `sink` returns.
+pub fn read_lines(
+    input: impl BufRead,
+    path: &Path,
+    columns: &[Column],
+    sink: &mut Sink<'_>,
+) -> Result<(), DataError> {
+    for_each_line(input, path, |number, line| {
+        if line.trim().is_empty() {
+            return Ok(());
+        }
+        let place = Place::line(path, number);
+        let object = match serde_json::from_str::<Map<String, Value>>(line) {
+            Ok(object) => object,
+            Err(error) => {
+                let hint = (number == 1 && error.is_eof() && line.trim_start().starts_with('{'))
+                    .then(|| "one object over several lines is not read; write an object a line, or one array of objects".into());
+                return Err(DataError::Json { place, reason: reason(&error), hint });
+            }
+        };
+        sink(row(object, place, columns)?)
+    })
+}
+
+/// The parser's message, with the column alone: it counts lines within the line.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" at line ") {
+        Some((message, _)) => format!("{message} at column {}", error.column()),
+        None => text,
+    }
+}
+
+fn row(mut object: Map<String, Value>, place: Place, columns: &[Column]) -> Result<RawRow, DataError> {
+    let mut values = Vec::with_capacity(columns.len());
+    for (index, column) in columns.iter().enumerate() {
+        let Column::Name(name) = column else {
+            return Err(missing(
+                &object,
+                place,
+                column,
+                Some("columns of JSON have names, not numbers".into()),
+            ));
+        };
+        // A column may be asked for twice; only its last use may take it out of the object.
+        let again = columns[index + 1..].contains(column);
+        let value = if again { object.get(name).cloned() } else { object.get_mut(name).map(Value::take) };
+        match value {
+            Some(value) => values.push(raw(value)),
+            None => return Err(missing(&object, place, column, None)),
+        }
+    }
+    Ok(RawRow { place, values })
+}
+
+fn missing(object: &Map<String, Value>, place: Place, column: &Column, hint: Option<String>) -> DataError {
+    let available = object.keys().cloned().collect();
+    DataError::MissingColumn { place, column: column.to_string(), available, hint }
+}
+
+fn raw(value: Value) -> RawValue {
+    match value {
+        Value::String(text) => RawValue::Text(text),
+        Value::Number(number) => match number.as_i64() {
+            Some(integer) => RawValue::Integer(integer),
+            None => RawValue::Other("a number that is no integer"),
+        },
+        Value::Bool(boolean) => RawValue::Boolean(boolean),
+        Value::Null => RawValue::Null,
+        Value::Object(_) => RawValue::Other("an object"),
+        Value::Array(items) => {
+            let parts: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
+            match parts {
+                Some(parts) => RawValue::Text(parts.join(" ")),
+                None => RawValue::Other("a list of other things than strings"),
+            }
+        }
+    }
+}
+
+fn read_array(input: impl BufRead, request: &Request<'_>, sink: &mut Sink<'_>) -> Result<(), DataError> {
+    let line = Cell::new(1);
+    let counted = BufReader::with_capacity(1, LineCounter { input, line: &line });
+    let mut json = Deserializer::from_reader(counted);
+    let mut fault = None;
+    let result = json
+        .deserialize_seq(Rows { line: &line, request, sink, fault: &mut fault })
+        .and_then(|()| json.end());
+    if let Some(fault) = fault {
+        return Err(fault);
+    }
+    result.map_err(|error| {
+        if error.is_io() {
+            return DataError::io("read", request.path, error.into());
+        }
+        invalid_utf8(request.path).unwrap_or_else(|| DataError::Json {
+            place: Place::line(request.path, line.get()),
+            reason: reason(&error),
+            hint: None,
+        })
+    })
+}
+
+/// Counts the lines up to where the parser stands, which takes one byte at a time.
+struct LineCounter<'a, R> {
+    input: R,
+    line: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for LineCounter<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let buffer = match buffer.get_mut(..1) {
+            Some(one) => one,
+            None => return Ok(0),
+        };
+        let read = self.input.read(buffer)?;
+        if buffer[..read] == *b"\n" {
+            self.line.set(self.line.get() + 1);
+        }
+        Ok(read)
+    }
+}
+
+/// Hands on the array's elements one by one, so that the array is never held whole.
+struct Rows<'a, 'b> {
+    line: &'a Cell<u64>,
+    request: &'a Request<'a>,
+    sink: &'a mut Sink<'b>,
+    fault: &'a mut Option<DataError>,
+}
+
+impl<'de> Visitor<'de> for Rows<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array of objects")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        while let Some((line, object)) = elements.next_element_seed(Element { line: self.line })? {
+            let place = Place::line(self.request.path, line);
+            let taken = row(object, place, self.request.columns).and_then(|row| (self.sink)(row));
+            if let Err(error) = taken {
+                *self.fault = Some(error);
+                return Err(A::Error::custom("stopped"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An object with the line on which it starts.
+struct Element<'a> {
+    line: &'a Cell<u64>,
+}
+
+impl<'de> DeserializeSeed<'de> for Element<'_> {
+    type Value = (u64, Map<String, Value>);
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        let line = self.line.get();
+        Ok((line, Map::deserialize(deserializer)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{read, text};
+    use super::*;
+
+    fn both() -> [Column; 2] {
+        ["text".into(), "label".into()]
+    }
+
+    #[test]
+    fn values_keep_their_type() {
+        let content = "\u{feff}{\"text\": \"a\\n\u{e9}\", \"label\": 3}\r\n\n{\"label\": true, \"x\": {}, \"text\": [\"b\", \"c\"]}\n{\"text\": null, \"label\": 1.5}";
+        let rows = read("a.jsonl", content.as_bytes(), &both(), |_| {}).unwrap();
+        let expected = [
+            (1, vec![text("a\n\u{e9}"), RawValue::Integer(3)]),
+            (3, vec![text("b c"), RawValue::Boolean(true)]),
+            (4, vec![RawValue::Null, RawValue::Other("a number that is no integer")]),
+        ];
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn a_column_may_be_asked_for_twice() {
+        let rows = read("a.jsonl", b"{\"text\": \"a\"}", &["text".into(), "text".into()], |_| {}).unwrap();
+        assert_eq!(rows, [(1, vec![text("a"), text("a")])]);
+    }
+
+    #[test]
+    fn a_broken_line_is_named() {
+        let error = read("a.jsonl", b"{\"text\": 1, \"label\": 2}\n\n{\"text\": oops}\n", &both(), |_| {})
+            .unwrap_err();
+        assert!(error.to_string().contains("a.jsonl:3`: not a JSON object: expected"), "{error}");
+        assert!(error.to_string().ends_with("at column 10"), "{error}");
+        let error =
+            read("a.jsonl", b"{\"text\": 1, \"label\": 2}\n\"just text\"\n", &both(), |_| {}).unwrap_err();
+        assert!(error.to_string().contains("a.jsonl:2`"), "{error}");
+        let error = read("a.json", b"{\n  \"text\": 1\n}\n", &both(), |_| {}).unwrap_err();
+        assert!(error.help().unwrap().contains("an object a line"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_key_lists_the_keys_of_that_line() {
+        let error =
+            read("a.jsonl", b"{\"text\": 1, \"label\": 2}\n{\"text\": 1, \"labels\": 2}\n", &both(), |_| {})
+                .unwrap_err();
+        assert!(
+            error.to_string().contains("a.jsonl:2`: no column `label`; the columns are `text`, `labels`"),
+            "{error}"
+        );
+        assert_eq!(error.help().as_deref(), Some("did you mean `labels`?"));
+        let error = read("a.jsonl", b"{\"text\": 1}", &[Column::Number(0)], |_| {}).unwrap_err();
+        assert!(error.help().unwrap().contains("names, not numbers"));
+    }
+
+    #[test]
+    fn an_array_is_read_with_the_line_of_each_object() {
+        let content = b"\n[\n  {\"text\": \"a\",\n   \"label\": 1},\n\n  {\"text\": \"b\", \"label\": 2}, {\"text\": \"c\", \"label\": 3}\n]\n";
+        let rows = read("a.json", content, &both(), |_| {}).unwrap();
+        let expected = [(3, "a", 1), (6, "b", 2), (6, "c", 3)];
+        assert_eq!(
+            rows,
+            expected.map(|(line, value, label)| (line, vec![text(value), RawValue::Integer(label)]))
+        );
+    }
+
+    #[test]
+    fn faults_of_an_array_are_named() {
+        let error =
+            read("a.json", b"[{\"text\": 1,\n\"label\": 2},\n{\"text\": 1}]", &both(), |_| {}).unwrap_err();
+        assert!(error.to_string().contains("a.json:3`: no column `label`"), "{error}");
+        let error = read("a.json", b"[{\"text\": 1, \"label\": 2},\n oops]", &both(), |_| {}).unwrap_err();
+        assert!(error.to_string().contains("a.json:2`: not a JSON object"), "{error}");
+        let error = read("a.json", b"[{\"text\": 1, \"label\": 2}", &both(), |_| {}).unwrap_err();
+        assert!(matches!(error, DataError::Json { .. }), "{error}");
+        let error = read("a.json", b"[{\"text\": \"\xff\", \"label\": 2}]", &both(), |_| {}).unwrap_err();
+        assert!(matches!(error, DataError::InvalidUtf8 { byte: 0xff, offset: 11, .. }), "{error}");
+    }
+}

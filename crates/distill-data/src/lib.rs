@@ -1,0 +1,35 @@
+//! Data: read, split, tokenise and batch.
+//!
+//! The way of a row: [`source`] finds its file, [`formats`] reads it, [`corpus`] joins its text
+//! columns and maps its label by [`labels`], [`split`] puts it on one side, [`token_cache`] holds its
+//! token ids, [`order`] puts it into a batch, and [`batch`] pads it.
+pub mod batch;
+pub mod content;
+pub mod corpus;
+pub mod error;
+pub mod formats;
+pub mod hub;
+pub mod labels;
+pub mod order;
+mod shuffle;
+pub mod source;
+pub mod split;
+pub mod stats;
+pub mod token_cache;
+mod token_writer;
+pub mod tokenizer;
+
+pub use batch::{Batch, IGNORED_LABEL, Padding, collate, collate_sequences};
+pub use content::{ContentHash, FileHash};
+pub use corpus::{
+    Corpus, LabelSource, Scan, TextCorpus, TextRow, load_classification, load_texts, read_rows,
+    scan_classification, scan_texts,
+};
+pub use error::{DataError, Place, Unit};
+pub use formats::{FORMATS, Format};
+pub use labels::{LabelMap, LabelStart, LabelStyle, SeenLabel};
+pub use order::{epoch_order, sequential_batches};
+pub use source::{Column, DataSpec, fetch};
+pub use split::{Split, seeded_subset, stratified_split};
+pub use stats::{TokenStats, label_counts};
+pub use token_cache::{CacheKey, TokenizedDataset};

@@ -1,0 +1,393 @@
+//! ALBERT: factorised embeddings and shared layers; Lan et al. 2019 (arXiv:1909.11942).
+//!
+//! Follows `AlbertEmbeddings`, `AlbertAttention`, `AlbertLayer`, `AlbertLayerGroup`, `AlbertTransformer`, `AlbertModel`,
+//! `AlbertForSequenceClassification` and `AlbertForMaskedLM` in Transformers' `models/albert/modeling_albert.py`.
+
+#![allow(non_snake_case)] // fields are named as in checkpoints: `LayerNorm`
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use distill_ops::{Activation, AttentionBias, Dropout, Scores, attention};
+use serde_json::{Map, Value};
+
+use crate::albert_config::{AlbertConfig, AlbertScratch};
+use crate::architecture::Architecture;
+use crate::bert_encoder::HiddenStates;
+use crate::config::{read_keys, read_scratch};
+use crate::layers::{Embedding, LayerNorm, Linear, first_token, join_heads, split_heads, tied_logits};
+use crate::model::{Forward, ForwardOptions, Model, ModelInput, ModelOutput, ModuleModel};
+use crate::weights::{Init, Weights};
+use crate::{EncoderConfig, Task};
+
+pub(crate) const ARCHITECTURE: Architecture = Architecture {
+    model_type: "albert",
+    class: "Albert",
+    parse: |keys| {
+        let config: AlbertConfig = read_keys(keys)?;
+        config.check().finish_first()?;
+        Ok(Box::new(config))
+    },
+    scratch: |table, vocabulary| {
+        let config = read_scratch::<AlbertScratch>(table)?.into_config(vocabulary);
+        config.check().finish()?;
+        Ok(Box::new(config))
+    },
+    schema: || schemars::schema_for!(AlbertScratch),
+};
+
+impl EncoderConfig for AlbertConfig {
+    fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+
+    fn num_hidden_layers(&self) -> usize {
+        self.num_hidden_layers
+    }
+
+    fn num_attention_heads(&self) -> usize {
+        self.num_attention_heads
+    }
+
+    fn intermediate_size(&self) -> usize {
+        self.intermediate_size
+    }
+
+    fn max_length(&self) -> usize {
+        self.max_position_embeddings
+    }
+
+    fn pad_token_id(&self) -> Option<u32> {
+        self.pad_token_id
+    }
+
+    fn type_vocab_size(&self) -> usize {
+        self.type_vocab_size
+    }
+
+    fn initializer_range(&self) -> f64 {
+        self.initializer_range
+    }
+
+    fn to_json(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(keys)) => keys,
+            _ => Map::new(),
+        }
+    }
+
+    fn set_dropout(&mut self, p: f64) {
+        self.hidden_dropout_prob = p;
+        self.attention_probs_dropout_prob = p;
+        self.classifier_dropout_prob = p;
+    }
+
+    fn build(&self, task: &Task, weights: &Weights) -> Box<dyn Model> {
+        let device = weights.device();
+        match task {
+            Task::Classification { id2label } => {
+                let classifier = weights.child("classifier").head();
+                let model = AlbertForSequenceClassification {
+                    albert: AlbertModel::new(&weights.child("albert"), self, true),
+                    classifier: Linear::new(&classifier, self.hidden_size, id2label.len()),
+                    classifier_dropout_prob: self.classifier_dropout_prob,
+                };
+                ModuleModel::boxed(model, &device)
+            }
+            Task::MaskedLm => {
+                let model = AlbertForMaskedLM {
+                    albert: AlbertModel::new(&weights.child("albert"), self, false),
+                    predictions: AlbertMLMHead::new(&weights.child("predictions").head(), self),
+                };
+                ModuleModel::boxed(model, &device)
+            }
+        }
+    }
+
+    fn clone_box(&self) -> Box<dyn EncoderConfig> {
+        Box::new(self.clone())
+    }
+}
+
+#[derive(Module, Debug)]
+struct AlbertModel {
+    embeddings: AlbertEmbeddings,
+    encoder: AlbertTransformer,
+    pooler: Option<Linear>,
+}
+
+impl AlbertModel {
+    fn new(weights: &Weights, config: &AlbertConfig, pooler: bool) -> Self {
+        let width = config.hidden_size;
+        Self {
+            embeddings: AlbertEmbeddings::new(&weights.child("embeddings"), config),
+            encoder: AlbertTransformer::new(&weights.child("encoder"), config),
+            pooler: pooler.then(|| Linear::new(&weights.child("pooler").head(), width, width)),
+        }
+    }
+
+    fn forward(
+        &self,
+        input: &ModelInput,
+        options: ForwardOptions,
+        dropout: &mut Dropout,
+        head: impl FnOnce(&Tensor<3>, Option<&Tensor<2>>, &mut Dropout) -> Tensor<2>,
+    ) -> ModelOutput {
+        let embedded = self.embeddings.forward(input, dropout);
+        let mut hidden = self.encoder.embedding_hidden_mapping_in.forward(embedded);
+        let mut states = HiddenStates::new(options, &hidden);
+        for layer in 0..self.encoder.num_hidden_layers {
+            hidden = self.encoder.layer(layer, hidden, &input.attention_bias, dropout);
+            states.push(&hidden);
+        }
+        let encoded = states.finish(hidden);
+        let pooled =
+            self.pooler.as_ref().map(|pooler| pooler.forward(first_token(encoded.last.clone())).tanh());
+        ModelOutput {
+            logits: head(&encoded.last, pooled.as_ref(), dropout),
+            last_hidden_state: encoded.last,
+            pooler_output: pooled,
+            hidden_states: encoded.all,
+        }
+    }
+
+    /// The mapping into the hidden size counts as embeddings.
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        if name.starts_with("albert.embeddings.")
+            || name.starts_with("albert.encoder.embedding_hidden_mapping_in.")
+        {
+            return Some(0);
+        }
+        let group = name.strip_prefix("albert.encoder.albert_layer_groups.")?.split('.').next()?;
+        let group = group.parse::<usize>().ok()?;
+        (0..self.encoder.num_hidden_layers)
+            .rev()
+            .find(|&layer| self.encoder.group_of(layer) == group)
+            .map(|n| n + 1)
+    }
+}
+
+#[derive(Module, Debug)]
+struct AlbertEmbeddings {
+    word_embeddings: Embedding,
+    position_embeddings: Embedding,
+    token_type_embeddings: Embedding,
+    LayerNorm: LayerNorm,
+    #[module(skip)]
+    hidden_dropout_prob: f64,
+}
+
+impl AlbertEmbeddings {
+    fn new(weights: &Weights, config: &AlbertConfig) -> Self {
+        let width = config.embedding_size;
+        let table = |name, rows, padding| Embedding::new(&weights.child(name), rows, width, padding);
+        Self {
+            word_embeddings: table("word_embeddings", config.vocab_size, config.pad_token_id),
+            position_embeddings: table("position_embeddings", config.max_position_embeddings, None),
+            token_type_embeddings: table("token_type_embeddings", config.type_vocab_size, None),
+            LayerNorm: LayerNorm::new(&weights.child("LayerNorm"), width, config.layer_norm_eps),
+            hidden_dropout_prob: config.hidden_dropout_prob,
+        }
+    }
+
+    fn forward(&self, input: &ModelInput, dropout: &mut Dropout) -> Tensor<3> {
+        let [_, seq] = input.shape;
+        let words = self.word_embeddings.forward(input.input_ids.clone());
+        let types = match &input.token_type_ids {
+            Some(ids) => self.token_type_embeddings.forward(ids.clone()),
+            None => self.token_type_embeddings.first_rows(1),
+        };
+        let sum = words + types + self.position_embeddings.first_rows(seq);
+        dropout.apply(self.LayerNorm.forward(sum), self.hidden_dropout_prob)
+    }
+}
+
+#[derive(Module, Debug)]
+struct AlbertTransformer {
+    embedding_hidden_mapping_in: Linear,
+    albert_layer_groups: Vec<AlbertLayerGroup>,
+    #[module(skip)]
+    num_hidden_layers: usize,
+}
+
+#[derive(Module, Debug)]
+struct AlbertLayerGroup {
+    albert_layers: Vec<AlbertLayer>,
+}
+
+impl AlbertTransformer {
+    fn new(weights: &Weights, config: &AlbertConfig) -> Self {
+        let layer = |group: usize, n: usize| {
+            let name = format!("albert_layer_groups.{group}.albert_layers.{n}");
+            AlbertLayer::new(&weights.child(&name), config)
+        };
+        let group = |group| AlbertLayerGroup {
+            albert_layers: (0..config.inner_group_num).map(|n| layer(group, n)).collect(),
+        };
+        let mapping = weights.child("embedding_hidden_mapping_in");
+        Self {
+            embedding_hidden_mapping_in: Linear::new(&mapping, config.embedding_size, config.hidden_size),
+            albert_layer_groups: (0..config.num_hidden_groups).map(group).collect(),
+            num_hidden_layers: config.num_hidden_layers,
+        }
+    }
+
+    /// Which group stands in for a layer: `int(i / (num_hidden_layers / num_hidden_groups))`.
+    fn group_of(&self, layer: usize) -> usize {
+        layer * self.albert_layer_groups.len() / self.num_hidden_layers
+    }
+
+    fn layer(
+        &self,
+        layer: usize,
+        hidden: Tensor<3>,
+        bias: &AttentionBias,
+        dropout: &mut Dropout,
+    ) -> Tensor<3> {
+        let group = &self.albert_layer_groups[self.group_of(layer)];
+        group.albert_layers.iter().fold(hidden, |hidden, layer| layer.forward(hidden, bias, dropout))
+    }
+}
+
+#[derive(Module, Debug)]
+struct AlbertLayer {
+    full_layer_layer_norm: LayerNorm,
+    attention: AlbertAttention,
+    ffn: Linear,
+    ffn_output: Linear,
+    #[module(skip)]
+    hidden_act: Activation,
+}
+
+#[derive(Module, Debug)]
+struct AlbertAttention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    dense: Linear,
+    LayerNorm: LayerNorm,
+    #[module(skip)]
+    num_attention_heads: usize,
+    #[module(skip)]
+    attention_probs_dropout_prob: f64,
+    #[module(skip)]
+    hidden_dropout_prob: f64,
+}
+
+impl AlbertLayer {
+    fn new(weights: &Weights, config: &AlbertConfig) -> Self {
+        let (width, inner) = (config.hidden_size, config.intermediate_size);
+        let norm = |name| LayerNorm::new(&weights.child(name), width, config.layer_norm_eps);
+        let linear = |name, inputs, outputs| Linear::new(&weights.child(name), inputs, outputs);
+        Self {
+            full_layer_layer_norm: norm("full_layer_layer_norm"),
+            attention: AlbertAttention {
+                query: linear("attention.query", width, width),
+                key: linear("attention.key", width, width),
+                value: linear("attention.value", width, width),
+                dense: linear("attention.dense", width, width),
+                LayerNorm: norm("attention.LayerNorm"),
+                num_attention_heads: config.num_attention_heads,
+                attention_probs_dropout_prob: config.attention_probs_dropout_prob,
+                hidden_dropout_prob: config.hidden_dropout_prob,
+            },
+            ffn: linear("ffn", width, inner),
+            ffn_output: linear("ffn_output", inner, width),
+            hidden_act: config.activation(),
+        }
+    }
+
+    fn forward(&self, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3> {
+        let attended = self.attention.forward(hidden, bias, dropout);
+        let inner = self.hidden_act.forward(self.ffn.forward(attended.clone()));
+        self.full_layer_layer_norm.forward_sum(self.ffn_output.forward(inner), attended)
+    }
+}
+
+impl AlbertAttention {
+    fn forward(&self, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3> {
+        let heads = |linear: &Linear| split_heads(linear.forward(hidden.clone()), self.num_attention_heads);
+        let (q, k, v) = (heads(&self.query), heads(&self.key), heads(&self.value));
+        let out = attention(q, k, v, bias, self.attention_probs_dropout_prob, dropout, Scores::Discard);
+        let projected = self.dense.forward(join_heads(out.context));
+        self.LayerNorm.forward_sum(dropout.apply(projected, self.hidden_dropout_prob), hidden)
+    }
+}
+
+#[derive(Module, Debug)]
+struct AlbertForSequenceClassification {
+    albert: AlbertModel,
+    classifier: Linear,
+    #[module(skip)]
+    classifier_dropout_prob: f64,
+}
+
+impl Forward for AlbertForSequenceClassification {
+    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput {
+        self.albert.forward(input, options, dropout, |last, pooled, dropout| {
+            let pooled = pooled.cloned().unwrap_or_else(|| first_token(last.clone()));
+            self.classifier.forward(dropout.apply(pooled, self.classifier_dropout_prob))
+        })
+    }
+
+    fn num_hidden_layers(&self) -> usize {
+        self.albert.encoder.num_hidden_layers
+    }
+
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        self.albert.layer_of(name)
+    }
+}
+
+#[derive(Module, Debug)]
+struct AlbertForMaskedLM {
+    albert: AlbertModel,
+    predictions: AlbertMLMHead,
+}
+
+#[derive(Module, Debug)]
+struct AlbertMLMHead {
+    bias: Param<Tensor<1>>,
+    dense: Linear,
+    LayerNorm: LayerNorm,
+    #[module(skip)]
+    hidden_act: Activation,
+}
+
+impl AlbertMLMHead {
+    fn new(weights: &Weights, config: &AlbertConfig) -> Self {
+        weights.tied("decoder.weight");
+        weights.tied("decoder.bias");
+        Self {
+            bias: weights.get("bias", [config.vocab_size], Init::Zeros),
+            dense: Linear::new(&weights.child("dense"), config.hidden_size, config.embedding_size),
+            LayerNorm: LayerNorm::new(
+                &weights.child("LayerNorm"),
+                config.embedding_size,
+                config.layer_norm_eps,
+            ),
+            hidden_act: config.activation(),
+        }
+    }
+}
+
+impl Forward for AlbertForMaskedLM {
+    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput {
+        self.albert.forward(input, options, dropout, |last, _, _| {
+            let head = &self.predictions;
+            let x = head.LayerNorm.forward(head.hidden_act.forward(head.dense.forward(last.clone())));
+            tied_logits(x, self.albert.embeddings.word_embeddings.table(), head.bias.val())
+        })
+    }
+
+    fn num_hidden_layers(&self) -> usize {
+        self.albert.encoder.num_hidden_layers
+    }
+
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        self.albert.layer_of(name)
+    }
+}

@@ -1,0 +1,207 @@
+//! The encoder that BERT and RoBERTa share; Devlin et al. 2018, §3 (arXiv:1810.04805).
+//!
+//! Follows `BertEncoder`, `BertLayer`, `BertSelfAttention`, `BertSelfOutput`, `BertIntermediate` and `BertOutput` in
+//! Transformers' `models/bert/modeling_bert.py`.
+
+#![allow(non_snake_case)] // fields are named as in checkpoints: `LayerNorm`
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use distill_ops::{Activation, AttentionBias, Dropout, Scores, attention};
+
+use crate::layers::{LayerNorm, Linear, join_heads, split_heads};
+use crate::model::ForwardOptions;
+use crate::weights::Weights;
+
+/// The numbers that one encoder needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EncoderSizes {
+    pub(crate) num_hidden_layers: usize,
+    pub(crate) num_attention_heads: usize,
+    pub(crate) hidden_size: usize,
+    pub(crate) intermediate_size: usize,
+    pub(crate) hidden_act: Activation,
+    pub(crate) hidden_dropout_prob: f64,
+    pub(crate) attention_probs_dropout_prob: f64,
+    pub(crate) layer_norm_eps: f64,
+}
+
+/// What an encoder returns.
+pub(crate) struct EncoderOutput {
+    pub(crate) last: Tensor<3>,
+    pub(crate) all: Option<Vec<Tensor<3>>>,
+}
+
+/// Keeps the hidden states where they are asked for.
+pub(crate) struct HiddenStates(Option<Vec<Tensor<3>>>);
+
+impl HiddenStates {
+    pub(crate) fn new(options: ForwardOptions, embeddings: &Tensor<3>) -> Self {
+        Self(options.hidden_states.then(|| vec![embeddings.clone()]))
+    }
+
+    pub(crate) fn push(&mut self, hidden: &Tensor<3>) {
+        if let Some(all) = &mut self.0 {
+            all.push(hidden.clone());
+        }
+    }
+
+    pub(crate) fn finish(self, last: Tensor<3>) -> EncoderOutput {
+        EncoderOutput { last, all: self.0 }
+    }
+}
+
+/// A stack of layers, `encoder.layer.N` in a checkpoint.
+#[derive(Module, Debug)]
+pub(crate) struct BertEncoder {
+    layer: Vec<BertLayer>,
+}
+
+impl BertEncoder {
+    pub(crate) fn new(weights: &Weights, sizes: EncoderSizes) -> Self {
+        let layer = |n: usize| BertLayer::new(&weights.child(&format!("layer.{n}")), sizes);
+        Self { layer: (0..sizes.num_hidden_layers).map(layer).collect() }
+    }
+
+    pub(crate) fn forward(
+        &self,
+        mut hidden: Tensor<3>,
+        bias: &AttentionBias,
+        options: ForwardOptions,
+        dropout: &mut Dropout,
+    ) -> EncoderOutput {
+        let mut states = HiddenStates::new(options, &hidden);
+        for layer in &self.layer {
+            hidden = layer.forward(hidden, bias, dropout);
+            states.push(&hidden);
+        }
+        states.finish(hidden)
+    }
+
+    pub(crate) fn num_hidden_layers(&self) -> usize {
+        self.layer.len()
+    }
+}
+
+#[derive(Module, Debug)]
+struct BertLayer {
+    attention: BertAttention,
+    intermediate: BertIntermediate,
+    output: BertOutput,
+    #[module(skip)]
+    hidden_act: Activation,
+}
+
+impl BertLayer {
+    fn new(weights: &Weights, sizes: EncoderSizes) -> Self {
+        let EncoderSizes { hidden_size, intermediate_size, .. } = sizes;
+        Self {
+            attention: BertAttention {
+                self_: BertSelfAttention::new(&weights.child("attention.self"), sizes),
+                output: BertOutput::new(&weights.child("attention.output"), hidden_size, sizes),
+            },
+            intermediate: BertIntermediate {
+                dense: Linear::new(&weights.child("intermediate.dense"), hidden_size, intermediate_size),
+            },
+            output: BertOutput::new(&weights.child("output"), intermediate_size, sizes),
+            hidden_act: sizes.hidden_act,
+        }
+    }
+
+    fn forward(&self, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3> {
+        let context = self.attention.self_.forward(hidden.clone(), bias, dropout);
+        let attended = self.attention.output.forward(context, hidden, dropout);
+        let inner = self.hidden_act.forward(self.intermediate.dense.forward(attended.clone()));
+        self.output.forward(inner, attended, dropout)
+    }
+}
+
+#[derive(Module, Debug)]
+struct BertAttention {
+    self_: BertSelfAttention,
+    output: BertOutput,
+}
+
+#[derive(Module, Debug)]
+struct BertIntermediate {
+    dense: Linear,
+}
+
+#[derive(Module, Debug)]
+struct BertSelfAttention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    #[module(skip)]
+    num_attention_heads: usize,
+    #[module(skip)]
+    attention_probs_dropout_prob: f64,
+}
+
+impl BertSelfAttention {
+    fn new(weights: &Weights, sizes: EncoderSizes) -> Self {
+        let linear = |name| Linear::new(&weights.child(name), sizes.hidden_size, sizes.hidden_size);
+        Self {
+            query: linear("query"),
+            key: linear("key"),
+            value: linear("value"),
+            num_attention_heads: sizes.num_attention_heads,
+            attention_probs_dropout_prob: sizes.attention_probs_dropout_prob,
+        }
+    }
+
+    fn forward(&self, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3> {
+        let heads = |x| split_heads(x, self.num_attention_heads);
+        let (q, k) = (heads(self.query.forward(hidden.clone())), heads(self.key.forward(hidden.clone())));
+        let v = heads(self.value.forward(hidden));
+        let out = attention(q, k, v, bias, self.attention_probs_dropout_prob, dropout, Scores::Discard);
+        join_heads(out.context)
+    }
+}
+
+/// Dense, dropout, sum, norm: `BertSelfOutput` and `BertOutput`, which differ in the width of their input.
+#[derive(Module, Debug)]
+struct BertOutput {
+    dense: Linear,
+    LayerNorm: LayerNorm,
+    #[module(skip)]
+    hidden_dropout_prob: f64,
+}
+
+impl BertOutput {
+    fn new(weights: &Weights, inputs: usize, sizes: EncoderSizes) -> Self {
+        Self {
+            dense: Linear::new(&weights.child("dense"), inputs, sizes.hidden_size),
+            LayerNorm: LayerNorm::new(&weights.child("LayerNorm"), sizes.hidden_size, sizes.layer_norm_eps),
+            hidden_dropout_prob: sizes.hidden_dropout_prob,
+        }
+    }
+
+    fn forward(&self, x: Tensor<3>, residual: Tensor<3>, dropout: &mut Dropout) -> Tensor<3> {
+        let x = dropout.apply(self.dense.forward(x), self.hidden_dropout_prob);
+        self.LayerNorm.forward_sum(x, residual)
+    }
+}
+
+/// The depth of a parameter below `base`: embeddings 0, `base.LAYERS.N.` is N + 1.
+pub(crate) fn depth(name: &str, embeddings: &str, layers: &str) -> Option<usize> {
+    if name.starts_with(embeddings) {
+        return Some(0);
+    }
+    let number = name.strip_prefix(layers)?.split('.').next()?;
+    number.parse::<usize>().ok().map(|n| n + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_embeddings_as_zero() {
+        let of = |name| depth(name, "bert.embeddings.", "bert.encoder.layer.");
+        assert_eq!(of("bert.embeddings.LayerNorm.weight"), Some(0));
+        assert_eq!(of("bert.encoder.layer.10.output.dense.bias"), Some(11));
+        assert_eq!(of("bert.pooler.dense.bias"), None);
+        assert_eq!(of("classifier.weight"), None);
+    }
+}

@@ -1,0 +1,454 @@
+//! DistilBERT; Sanh et al. 2019 (arXiv:1910.01108).
+//!
+//! Follows `Embeddings`, `TransformerBlock`, `FFN`, `DistilBertForSequenceClassification` and `DistilBertForMaskedLM` in
+//! Transformers' `models/distilbert/modeling_distilbert.py`.
+
+#![allow(non_snake_case)] // fields are named as in checkpoints: `LayerNorm`
+
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, activation};
+use distill_ops::{Activation, AttentionBias, Dropout, Scores, attention};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::architecture::Architecture;
+use crate::bert_encoder::{EncoderOutput, HiddenStates, depth};
+use crate::config::{Checks, read_keys, read_scratch};
+use crate::layers::{Embedding, LayerNorm, Linear, first_token, join_heads, split_heads, tied_logits};
+use crate::model::{Forward, ForwardOptions, Model, ModelInput, ModelOutput, ModuleModel};
+use crate::weights::{Init, Weights};
+use crate::{ConfigError, EncoderConfig, Task};
+
+pub(crate) const ARCHITECTURE: Architecture = Architecture {
+    model_type: "distilbert",
+    class: "DistilBert",
+    parse: |keys| {
+        let config: DistilBertConfig = read_keys(keys)?;
+        config.check(Keys::HuggingFace).finish_first()?;
+        Ok(Box::new(config))
+    },
+    scratch: |table, vocabulary| {
+        let table: DistilBertScratch = read_scratch(table)?;
+        let config = DistilBertConfig {
+            vocab_size: vocabulary.size,
+            pad_token_id: Some(vocabulary.pad_token_id),
+            dim: table.hidden_size,
+            n_layers: table.num_hidden_layers,
+            n_heads: table.num_attention_heads,
+            hidden_dim: table.intermediate_size.unwrap_or(4 * table.hidden_size),
+            activation: table.hidden_act,
+            max_position_embeddings: table.max_position_embeddings,
+            dropout: table.hidden_dropout_prob,
+            attention_dropout: table.attention_probs_dropout_prob,
+            ..DistilBertConfig::default()
+        };
+        config.check(Keys::Recipe).finish()?;
+        Ok(Box::new(config))
+    },
+    schema: || schemars::schema_for!(DistilBertScratch),
+};
+
+/// Fixed in Transformers.
+const LAYER_NORM_EPS: f64 = 1e-12;
+
+/// The keys of `DistilBertConfig` that decide about the network, with its defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct DistilBertConfig {
+    vocab_size: usize,
+    dim: usize,
+    n_layers: usize,
+    n_heads: usize,
+    hidden_dim: usize,
+    activation: String,
+    dropout: f64,
+    attention_dropout: f64,
+    seq_classif_dropout: f64,
+    max_position_embeddings: usize,
+    initializer_range: f64,
+    pad_token_id: Option<u32>,
+    tie_word_embeddings: bool,
+}
+
+impl Default for DistilBertConfig {
+    fn default() -> Self {
+        Self {
+            vocab_size: 30_522,
+            dim: 768,
+            n_layers: 6,
+            n_heads: 12,
+            hidden_dim: 3072,
+            activation: "gelu".to_owned(),
+            dropout: 0.1,
+            attention_dropout: 0.1,
+            seq_classif_dropout: 0.2,
+            max_position_embeddings: 512,
+            initializer_range: 0.02,
+            pad_token_id: Some(0),
+            tie_word_embeddings: true,
+        }
+    }
+}
+
+/// Sizes of a model from scratch.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct DistilBertScratch {
+    /// Width of the hidden states, a multiple of `num_attention_heads`; default 256.
+    hidden_size: usize,
+    /// Encoder layers; default 4.
+    num_hidden_layers: usize,
+    /// Attention heads of a layer; default 4.
+    num_attention_heads: usize,
+    /// Width inside the feed-forward half of a layer; default four times `hidden_size`.
+    intermediate_size: Option<usize>,
+    /// `gelu`, `gelu_new`, `gelu_pytorch_tanh`, `relu`, `tanh` or `silu`; default `gelu`.
+    hidden_act: String,
+    /// Rows of the position table; default 512.
+    max_position_embeddings: usize,
+    /// Dropout of embeddings and layers, 0 to below 1; default 0.1.
+    hidden_dropout_prob: f64,
+    /// Dropout of attention weights, 0 to below 1; default 0.1.
+    attention_probs_dropout_prob: f64,
+}
+
+impl Default for DistilBertScratch {
+    fn default() -> Self {
+        Self {
+            hidden_size: 256,
+            num_hidden_layers: 4,
+            num_attention_heads: 4,
+            intermediate_size: None,
+            hidden_act: "gelu".to_owned(),
+            max_position_embeddings: 512,
+            hidden_dropout_prob: 0.1,
+            attention_probs_dropout_prob: 0.1,
+        }
+    }
+}
+
+/// Whose words an error speaks: those of `config.json` or those of a recipe.
+#[derive(Clone, Copy)]
+enum Keys {
+    HuggingFace,
+    Recipe,
+}
+
+impl Keys {
+    fn name(self, hugging_face: &'static str, recipe: &'static str) -> &'static str {
+        match self {
+            Self::HuggingFace => hugging_face,
+            Self::Recipe => recipe,
+        }
+    }
+}
+
+impl DistilBertConfig {
+    fn check(&self, keys: Keys) -> Checks {
+        let mut checks = Checks::default();
+        checks.heads(
+            keys.name("dim", "hidden_size"),
+            self.dim,
+            keys.name("n_heads", "num_attention_heads"),
+            self.n_heads,
+        );
+        checks.positive("vocab_size", self.vocab_size);
+        checks.positive(keys.name("n_layers", "num_hidden_layers"), self.n_layers);
+        checks.positive(keys.name("hidden_dim", "intermediate_size"), self.hidden_dim);
+        checks.positive("max_position_embeddings", self.max_position_embeddings);
+        checks.activation(keys.name("activation", "hidden_act"), &self.activation);
+        checks.probability(keys.name("dropout", "hidden_dropout_prob"), self.dropout);
+        let attention = keys.name("attention_dropout", "attention_probs_dropout_prob");
+        checks.probability(attention, self.attention_dropout);
+        checks.probability("seq_classif_dropout", self.seq_classif_dropout);
+        checks.above_zero("initializer_range", self.initializer_range);
+        checks.pad(self.pad_token_id, self.vocab_size);
+        if !self.tie_word_embeddings {
+            checks.fail(ConfigError::value("tie_word_embeddings", false, "must be `true`"));
+        }
+        checks
+    }
+
+    fn activation(&self) -> Activation {
+        // The name has been checked; the default only satisfies the type.
+        self.activation.parse().unwrap_or(Activation::Gelu)
+    }
+}
+
+impl EncoderConfig for DistilBertConfig {
+    fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.dim
+    }
+
+    fn num_hidden_layers(&self) -> usize {
+        self.n_layers
+    }
+
+    fn num_attention_heads(&self) -> usize {
+        self.n_heads
+    }
+
+    fn intermediate_size(&self) -> usize {
+        self.hidden_dim
+    }
+
+    fn max_length(&self) -> usize {
+        self.max_position_embeddings
+    }
+
+    fn pad_token_id(&self) -> Option<u32> {
+        self.pad_token_id
+    }
+
+    fn type_vocab_size(&self) -> usize {
+        0
+    }
+
+    fn initializer_range(&self) -> f64 {
+        self.initializer_range
+    }
+
+    fn to_json(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(keys)) => keys,
+            _ => Map::new(),
+        }
+    }
+
+    fn set_dropout(&mut self, p: f64) {
+        self.dropout = p;
+        self.attention_dropout = p;
+        self.seq_classif_dropout = p;
+    }
+
+    fn build(&self, task: &Task, weights: &Weights) -> Box<dyn Model> {
+        let device = weights.device();
+        let distilbert = DistilBertModel::new(&weights.child("distilbert"), self);
+        let linear = |name: &str, outputs| Linear::new(&weights.child(name).head(), self.dim, outputs);
+        match task {
+            Task::Classification { id2label } => {
+                let model = DistilBertForSequenceClassification {
+                    distilbert,
+                    pre_classifier: linear("pre_classifier", self.dim),
+                    classifier: linear("classifier", id2label.len()),
+                    seq_classif_dropout: self.seq_classif_dropout,
+                };
+                ModuleModel::boxed(model, &device)
+            }
+            Task::MaskedLm => {
+                let projector = weights.child("vocab_projector").head();
+                projector.tied("weight");
+                let model = DistilBertForMaskedLM {
+                    distilbert,
+                    vocab_transform: linear("vocab_transform", self.dim),
+                    vocab_layer_norm: LayerNorm::new(
+                        &weights.child("vocab_layer_norm").head(),
+                        self.dim,
+                        LAYER_NORM_EPS,
+                    ),
+                    vocab_projector: VocabProjector {
+                        bias: projector.get("bias", [self.vocab_size], Init::Zeros),
+                    },
+                    activation: self.activation(),
+                };
+                ModuleModel::boxed(model, &device)
+            }
+        }
+    }
+
+    fn clone_box(&self) -> Box<dyn EncoderConfig> {
+        Box::new(self.clone())
+    }
+}
+
+#[derive(Module, Debug)]
+struct DistilBertModel {
+    embeddings: Embeddings,
+    transformer: Transformer,
+}
+
+#[derive(Module, Debug)]
+struct Embeddings {
+    word_embeddings: Embedding,
+    position_embeddings: Embedding,
+    LayerNorm: LayerNorm,
+    #[module(skip)]
+    dropout: f64,
+}
+
+#[derive(Module, Debug)]
+struct Transformer {
+    layer: Vec<TransformerBlock>,
+}
+
+impl DistilBertModel {
+    fn new(weights: &Weights, config: &DistilBertConfig) -> Self {
+        let embeddings = weights.child("embeddings");
+        let table = |name, rows, padding| Embedding::new(&embeddings.child(name), rows, config.dim, padding);
+        let layer =
+            |n: usize| TransformerBlock::new(&weights.child(&format!("transformer.layer.{n}")), config);
+        Self {
+            embeddings: Embeddings {
+                word_embeddings: table("word_embeddings", config.vocab_size, config.pad_token_id),
+                position_embeddings: table("position_embeddings", config.max_position_embeddings, None),
+                LayerNorm: LayerNorm::new(&embeddings.child("LayerNorm"), config.dim, LAYER_NORM_EPS),
+                dropout: config.dropout,
+            },
+            transformer: Transformer { layer: (0..config.n_layers).map(layer).collect() },
+        }
+    }
+
+    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> EncoderOutput {
+        let [_, seq] = input.shape;
+        let words = self.embeddings.word_embeddings.forward(input.input_ids.clone());
+        let sum = words + self.embeddings.position_embeddings.first_rows(seq);
+        let mut hidden = dropout.apply(self.embeddings.LayerNorm.forward(sum), self.embeddings.dropout);
+        let mut states = HiddenStates::new(options, &hidden);
+        for layer in &self.transformer.layer {
+            hidden = layer.forward(hidden, &input.attention_bias, dropout);
+            states.push(&hidden);
+        }
+        states.finish(hidden)
+    }
+}
+
+#[derive(Module, Debug)]
+struct TransformerBlock {
+    attention: SelfAttention,
+    sa_layer_norm: LayerNorm,
+    ffn: FeedForward,
+    output_layer_norm: LayerNorm,
+    #[module(skip)]
+    n_heads: usize,
+    #[module(skip)]
+    attention_dropout: f64,
+    #[module(skip)]
+    dropout: f64,
+    #[module(skip)]
+    activation: Activation,
+}
+
+#[derive(Module, Debug)]
+struct SelfAttention {
+    q_lin: Linear,
+    k_lin: Linear,
+    v_lin: Linear,
+    out_lin: Linear,
+}
+
+#[derive(Module, Debug)]
+struct FeedForward {
+    lin1: Linear,
+    lin2: Linear,
+}
+
+impl TransformerBlock {
+    fn new(weights: &Weights, config: &DistilBertConfig) -> Self {
+        let square = |name| Linear::new(&weights.child(name), config.dim, config.dim);
+        let norm = |name| LayerNorm::new(&weights.child(name), config.dim, LAYER_NORM_EPS);
+        Self {
+            attention: SelfAttention {
+                q_lin: square("attention.q_lin"),
+                k_lin: square("attention.k_lin"),
+                v_lin: square("attention.v_lin"),
+                out_lin: square("attention.out_lin"),
+            },
+            sa_layer_norm: norm("sa_layer_norm"),
+            ffn: FeedForward {
+                lin1: Linear::new(&weights.child("ffn.lin1"), config.dim, config.hidden_dim),
+                lin2: Linear::new(&weights.child("ffn.lin2"), config.hidden_dim, config.dim),
+            },
+            output_layer_norm: norm("output_layer_norm"),
+            n_heads: config.n_heads,
+            attention_dropout: config.attention_dropout,
+            dropout: config.dropout,
+            activation: config.activation(),
+        }
+    }
+
+    fn forward(&self, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3> {
+        let heads = |linear: &Linear| split_heads(linear.forward(hidden.clone()), self.n_heads);
+        let (q, k, v) =
+            (heads(&self.attention.q_lin), heads(&self.attention.k_lin), heads(&self.attention.v_lin));
+        let out = attention(q, k, v, bias, self.attention_dropout, dropout, Scores::Discard);
+        let attended = self.attention.out_lin.forward(join_heads(out.context));
+        let attended = self.sa_layer_norm.forward_sum(attended, hidden);
+        let inner = self.activation.forward(self.ffn.lin1.forward(attended.clone()));
+        let output = dropout.apply(self.ffn.lin2.forward(inner), self.dropout);
+        self.output_layer_norm.forward_sum(output, attended)
+    }
+}
+
+/// There is no pooler.
+fn output(encoded: EncoderOutput, logits: Tensor<2>) -> ModelOutput {
+    ModelOutput { logits, last_hidden_state: encoded.last, pooler_output: None, hidden_states: encoded.all }
+}
+
+fn layer_of(name: &str) -> Option<usize> {
+    depth(name, "distilbert.embeddings.", "distilbert.transformer.layer.")
+}
+
+#[derive(Module, Debug)]
+struct DistilBertForSequenceClassification {
+    distilbert: DistilBertModel,
+    pre_classifier: Linear,
+    classifier: Linear,
+    #[module(skip)]
+    seq_classif_dropout: f64,
+}
+
+impl Forward for DistilBertForSequenceClassification {
+    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput {
+        let encoded = self.distilbert.forward(input, options, dropout);
+        let x = activation::relu(self.pre_classifier.forward(first_token(encoded.last.clone())));
+        let logits = self.classifier.forward(dropout.apply(x, self.seq_classif_dropout));
+        output(encoded, logits)
+    }
+
+    fn num_hidden_layers(&self) -> usize {
+        self.distilbert.transformer.layer.len()
+    }
+
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        layer_of(name)
+    }
+}
+
+#[derive(Module, Debug)]
+struct DistilBertForMaskedLM {
+    distilbert: DistilBertModel,
+    vocab_transform: Linear,
+    vocab_layer_norm: LayerNorm,
+    vocab_projector: VocabProjector,
+    #[module(skip)]
+    activation: Activation,
+}
+
+/// Its weight is the word embeddings'.
+#[derive(Module, Debug)]
+struct VocabProjector {
+    bias: Param<Tensor<1>>,
+}
+
+impl Forward for DistilBertForMaskedLM {
+    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput {
+        let encoded = self.distilbert.forward(input, options, dropout);
+        let x = self.activation.forward(self.vocab_transform.forward(encoded.last.clone()));
+        let x = self.vocab_layer_norm.forward(x);
+        let table = self.distilbert.embeddings.word_embeddings.table();
+        output(encoded, tied_logits(x, table, self.vocab_projector.bias.val()))
+    }
+
+    fn num_hidden_layers(&self) -> usize {
+        self.distilbert.transformer.layer.len()
+    }
+
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        layer_of(name)
+    }
+}

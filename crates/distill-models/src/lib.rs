@@ -1,0 +1,41 @@
+//! Architectures, Hugging Face configurations and weights in and out.
+//!
+//! A [`ModelConfig`] reads `config.json`, [`pretrained::load`] makes a [`Model`] of it, and [`pretrained::save`] writes
+//! both back. An architecture is one file and one line in [`ARCHITECTURES`].
+
+mod albert;
+mod albert_config;
+mod architecture;
+mod atomic;
+mod bert;
+mod bert_config;
+mod bert_encoder;
+mod checkpoint;
+mod config;
+mod distilbert;
+mod error;
+mod inspect;
+mod layers;
+mod model;
+pub mod pretrained;
+mod roberta;
+mod tensor_file;
+mod weights;
+
+pub use architecture::{Architecture, find};
+pub use config::{ConfigError, EncoderConfig, ModelConfig, Task};
+pub use error::{ModelError, TensorFault};
+pub use inspect::{FileSummary, Inspection, TensorSummary, inspect};
+pub use model::{ForwardOptions, Model, ModelInput, ModelOutput, ParameterInfo};
+pub use pretrained::{LoadRequest, Loaded, from_scratch, load, parameters_to_host, save};
+pub use tensor_file::{TensorFileContent, read_safetensors, write_safetensors};
+pub use weights::{HeadPolicy, LoadReport};
+
+/// Every architecture, by the name that `model_type` and recipes use.
+pub const ARCHITECTURES: &[Architecture] = &[
+    bert::ARCHITECTURE,
+    distilbert::ARCHITECTURE,
+    roberta::ROBERTA,
+    roberta::XLM_ROBERTA,
+    albert::ARCHITECTURE,
+];

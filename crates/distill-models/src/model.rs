@@ -1,0 +1,319 @@
+//! What the trainer sees of a network: one object-safe interface, implemented once for every architecture.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
+use distill_ops::{AttentionBias, Dropout};
+
+/// One batch, on the host and on the device.
+#[derive(Debug, Clone)]
+pub struct ModelInput {
+    /// Rows and columns: `[batch, seq]`.
+    pub shape: [usize; 2],
+    /// Token numbers, row by row, as they were given.
+    pub host_input_ids: Vec<u32>,
+    /// 1 for a token, 0 for padding, row by row, as it was given.
+    pub host_attention_mask: Vec<u8>,
+    /// `[batch, seq]`.
+    pub input_ids: Tensor<2, Int>,
+    /// `[batch, seq]`; absent where every token has type 0.
+    pub token_type_ids: Option<Tensor<2, Int>>,
+    /// The padding mask in the form that attention adds.
+    pub attention_bias: AttentionBias,
+}
+
+impl ModelInput {
+    /// Uploads a batch to the model's device (the one with autodiff for training).
+    ///
+    /// # Shapes
+    /// All slices hold `shape[0] · shape[1]` values, row by row.
+    pub fn new(
+        input_ids: &[u32],
+        attention_mask: &[u8],
+        token_type_ids: Option<&[u32]>,
+        shape: [usize; 2],
+        device: &Device,
+    ) -> Self {
+        let token_type_ids =
+            token_type_ids.filter(|ids| ids.iter().any(|&id| id != 0)).map(|ids| upload(ids, shape, device));
+        Self {
+            shape,
+            host_input_ids: input_ids.to_vec(),
+            host_attention_mask: attention_mask.to_vec(),
+            input_ids: upload(input_ids, shape, device),
+            token_type_ids,
+            attention_bias: AttentionBias::from_padding_mask(attention_mask, shape, device),
+        }
+    }
+}
+
+/// Integers as a `[batch, seq]` tensor.
+pub(crate) fn upload(ids: &[u32], shape: [usize; 2], device: &Device) -> Tensor<2, Int> {
+    let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+    Tensor::from_data(TensorData::new(ids, shape), device)
+}
+
+/// What a forward pass should hand back besides its logits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ForwardOptions {
+    /// Keep the output of the embeddings and of every layer.
+    pub hidden_states: bool,
+}
+
+/// What a forward pass returns.
+#[derive(Debug, Clone)]
+pub struct ModelOutput {
+    /// Before softmax. Classification: `[batch, num_labels]`; masked LM: `[batch · seq, vocab]`.
+    pub logits: Tensor<2>,
+    /// After the last layer: `[batch, seq, hidden]`.
+    pub last_hidden_state: Tensor<3>,
+    /// `[batch, hidden]`, of architectures and tasks with a pooler.
+    pub pooler_output: Option<Tensor<2>>,
+    /// The embeddings first, then every layer, as Hugging Face orders them; where asked for.
+    pub hidden_states: Option<Vec<Tensor<3>>>,
+}
+
+/// A parameter as a checkpoint knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParameterInfo {
+    /// Hugging Face's tensor name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
+
+/// A network with its head, ready to run.
+pub trait Model: Send {
+    /// Runs a batch. Ids must be below the vocabulary size and rows at most as long as
+    /// [`EncoderConfig::max_length`](crate::EncoderConfig::max_length).
+    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput;
+
+    /// Every parameter, in a fixed order.
+    fn parameters(&self) -> Vec<ParameterInfo>;
+
+    /// Takes this model's gradients out of `grads`: flat, without autodiff, in parameter order; parameters without
+    /// one are left out.
+    fn gradients(&self, grads: &mut Gradients) -> Vec<(String, Tensor<1>)>;
+
+    /// Shows every value: flat, without autodiff, in parameter order.
+    fn visit(&self, f: &mut dyn FnMut(&ParameterInfo, Tensor<1>));
+
+    /// Replaces every value by what `f` makes of it; what is trainable stays so.
+    fn update(&mut self, f: &mut dyn FnMut(&ParameterInfo, Tensor<1>) -> Tensor<1>);
+
+    /// Which parameters get gradients, by name.
+    fn set_trainable(&mut self, trainable: &dyn Fn(&str) -> bool);
+
+    /// The same tensors, shared, on the plain device and without a graph.
+    fn eval_copy(&self) -> Box<dyn Model>;
+
+    /// Where the parameters are, with autodiff if they have it.
+    fn device(&self) -> Device;
+
+    /// How many encoder layers there are.
+    fn num_hidden_layers(&self) -> usize;
+
+    /// The depth of a parameter: 0 for the embeddings, 1 to `num_hidden_layers` for the layers, `None` for pooler and
+    /// head. A layer that is shared counts as the last of its uses.
+    fn layer_of(&self, name: &str) -> Option<usize>;
+}
+
+/// What an architecture implements.
+pub(crate) trait Forward: Module + 'static {
+    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput;
+    fn num_hidden_layers(&self) -> usize;
+    fn layer_of(&self, name: &str) -> Option<usize>;
+}
+
+/// Any architecture as a [`Model`].
+pub(crate) struct ModuleModel<M> {
+    /// Empty only while [`Model::update`] and [`Model::set_trainable`] rebuild it.
+    module: Option<M>,
+    device: Device,
+}
+
+impl<M: Forward> ModuleModel<M> {
+    pub(crate) fn boxed(module: M, device: &Device) -> Box<dyn Model> {
+        Box::new(Self { module: Some(module), device: device.clone() })
+    }
+
+    fn module(&self) -> &M {
+        self.module.as_ref().expect("the module is back in place whenever a method returns")
+    }
+
+    fn map(&mut self, mapper: &mut impl ModuleMapper) {
+        // Taken out, not cloned: a second handle to every tensor would keep the old values alive until the end.
+        if let Some(module) = self.module.take() {
+            self.module = Some(module.map(mapper));
+        }
+    }
+}
+
+impl<M: Forward> Model for ModuleModel<M> {
+    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput {
+        self.module().forward(input, options, dropout)
+    }
+
+    fn parameters(&self) -> Vec<ParameterInfo> {
+        let mut parameters = Vec::new();
+        self.module()
+            .visit(&mut Visitor::new(|info: &ParameterInfo, _: &dyn Value| parameters.push(info.clone())));
+        parameters
+    }
+
+    fn gradients(&self, grads: &mut Gradients) -> Vec<(String, Tensor<1>)> {
+        let mut found = Vec::new();
+        self.module().visit(&mut Visitor::new(|info: &ParameterInfo, value: &dyn Value| {
+            if let Some(grad) = value.gradient(grads) {
+                found.push((info.name.clone(), grad));
+            }
+        }));
+        found
+    }
+
+    fn visit(&self, f: &mut dyn FnMut(&ParameterInfo, Tensor<1>)) {
+        self.module()
+            .visit(&mut Visitor::new(|info: &ParameterInfo, value: &dyn Value| f(info, value.flat())));
+    }
+
+    fn update(&mut self, f: &mut dyn FnMut(&ParameterInfo, Tensor<1>) -> Tensor<1>) {
+        self.map(&mut Updater { path: Path::default(), f });
+    }
+
+    fn set_trainable(&mut self, trainable: &dyn Fn(&str) -> bool) {
+        self.map(&mut Freezer { path: Path::default(), trainable });
+    }
+
+    fn eval_copy(&self) -> Box<dyn Model> {
+        Self::boxed(self.module().valid(), &self.device.clone().without_autodiff())
+    }
+
+    fn device(&self) -> Device {
+        self.device.clone()
+    }
+
+    fn num_hidden_layers(&self) -> usize {
+        self.module().num_hidden_layers()
+    }
+
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        self.module().layer_of(name)
+    }
+}
+
+/// The names of the modules that a walk is inside of, in the words of a checkpoint.
+#[derive(Default)]
+struct Path(Vec<String>);
+
+impl Path {
+    fn enter(&mut self, name: &str) {
+        // `self` cannot be a field: `attention.self` is `attention.self_` in Rust.
+        self.0.push(name.strip_suffix('_').unwrap_or(name).to_owned());
+    }
+
+    fn exit(&mut self) {
+        self.0.pop();
+    }
+
+    fn info(&self, shape: &[usize]) -> ParameterInfo {
+        ParameterInfo { name: self.0.join("."), shape: shape.to_vec() }
+    }
+}
+
+/// A parameter whose rank has been forgotten.
+trait Value {
+    fn flat(&self) -> Tensor<1>;
+    fn gradient(&self, grads: &mut Gradients) -> Option<Tensor<1>>;
+}
+
+impl<const D: usize> Value for Param<Tensor<D>> {
+    fn flat(&self) -> Tensor<1> {
+        flatten(self.val().without_autodiff())
+    }
+
+    fn gradient(&self, grads: &mut Gradients) -> Option<Tensor<1>> {
+        self.val().grad_remove(grads).map(flatten)
+    }
+}
+
+fn flatten<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
+    let len = tensor.dims().iter().product::<usize>();
+    tensor.reshape([len])
+}
+
+struct Visitor<F> {
+    path: Path,
+    f: F,
+}
+
+impl<F: FnMut(&ParameterInfo, &dyn Value)> Visitor<F> {
+    fn new(f: F) -> Self {
+        Self { path: Path::default(), f }
+    }
+}
+
+impl<F: FnMut(&ParameterInfo, &dyn Value)> ModuleVisitor for Visitor<F> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let info = self.path.info(&param.dims());
+        (self.f)(&info, param);
+    }
+}
+
+struct Updater<'a> {
+    path: Path,
+    f: &'a mut dyn FnMut(&ParameterInfo, Tensor<1>) -> Tensor<1>,
+}
+
+impl ModuleMapper for Updater<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let require_grad = param.is_require_grad();
+        let (id, value, mapper) = param.consume();
+        let shape = value.dims();
+        let strategy = value.gradient_checkpointing_strategy();
+        let next = (self.f)(&self.path.info(&shape), flatten(value.without_autodiff())).reshape(shape);
+        let next = match strategy {
+            Some(strategy) => next
+                .autodiff()
+                .with_gradient_checkpointing_strategy(strategy)
+                .detach()
+                .set_require_grad(require_grad),
+            None => next,
+        };
+        Param::from_mapped_value(id, next, mapper)
+    }
+}
+
+struct Freezer<'a> {
+    path: Path,
+    trainable: &'a dyn Fn(&str) -> bool,
+}
+
+impl ModuleMapper for Freezer<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let trainable = (self.trainable)(&self.path.info(&[]).name);
+        param.set_require_grad(trainable)
+    }
+}

@@ -1,0 +1,105 @@
+//! Models in and out of Hugging Face folders.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::Device;
+use serde_json::{Value, json};
+
+use crate::checkpoint::{Checkpoint, WEIGHTS};
+use crate::model::Model;
+use crate::tensor_file::write_safetensors;
+use crate::weights::{HeadPolicy, LoadReport, Weights};
+use crate::{Architecture, ConfigError, ModelConfig, ModelError, Task};
+
+/// What a checkpoint is to become.
+#[derive(Debug, Clone)]
+pub struct LoadRequest {
+    /// The head, which need not be the checkpoint's.
+    pub task: Task,
+    /// What to do where the checkpoint has no such head, or one with another number of labels.
+    pub head: HeadPolicy,
+    /// Seed of new tensors.
+    pub seed: u64,
+    /// Where the parameters go; with autodiff for training.
+    pub device: Device,
+    /// Replaces every dropout probability of the configuration, for this run: a saved model keeps its own.
+    pub dropout: Option<f64>,
+}
+
+/// A model with all that is needed to save it again.
+pub struct Loaded {
+    /// The network.
+    pub model: Box<dyn Model>,
+    /// Its configuration.
+    pub config: ModelConfig,
+    /// Which tensors are new and which were not used.
+    pub report: LoadReport,
+}
+
+/// Loads a Hugging Face folder: `config.json` and `model.safetensors`, in one file or in shards, in f32, f16, bf16 or
+/// f64; the parameters are f32.
+///
+/// # Errors
+/// Every [`ModelError`]; tensors that are missing or of another shape are all listed.
+pub fn load(folder: &Path, request: LoadRequest) -> Result<Loaded, ModelError> {
+    let mut config = ModelConfig::read(folder)?;
+    config.task = request.task;
+    let mut encoder = config.encoder.clone_box();
+    if let Some(p) = request.dropout {
+        encoder.set_dropout(p);
+    }
+    let checkpoint = Checkpoint::open(folder)?;
+    let std = encoder.initializer_range();
+    let weights = Weights::from_checkpoint(checkpoint, request.head, request.seed, std, &request.device);
+    let model = encoder.build(&config.task, &weights);
+    let report = weights.finish()?;
+    Ok(Loaded { model, config, report })
+}
+
+/// Builds a model with new weights; `table` is the recipe's, checked by [`Architecture::from_scratch`].
+///
+/// The weights are a pure function of `seed` and each parameter's name, the same on every device.
+///
+/// # Errors
+/// Every [`ConfigError`] of the table.
+pub fn from_scratch(
+    architecture: &'static Architecture,
+    table: &Value,
+    vocab_size: usize,
+    pad_token_id: u32,
+    task: Task,
+    seed: u64,
+    device: &Device,
+) -> Result<Loaded, Vec<ConfigError>> {
+    let encoder = architecture.from_scratch(table, vocab_size, pad_token_id)?;
+    let weights = Weights::from_seed(seed, encoder.initializer_range(), device);
+    let model = encoder.build(&task, &weights);
+    let mut keys = encoder.to_json();
+    keys.insert("model_type".to_owned(), json!(architecture.model_type));
+    let config = ModelConfig { architecture, encoder, task, keys };
+    Ok(Loaded { model, config, report: LoadReport::default() })
+}
+
+/// Writes `config.json` and `model.safetensors` as Transformers' `save_pretrained` lays them out.
+///
+/// The folder is made if need be. Each file appears whole or not at all, and the same model gives the same bytes.
+///
+/// # Errors
+/// [`ModelError::Io`].
+pub fn save(model: &dyn Model, config: &ModelConfig, folder: &Path) -> Result<(), ModelError> {
+    std::fs::create_dir_all(folder).map_err(ModelError::io("create", folder))?;
+    config.write(folder)?;
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    write_safetensors(&folder.join(WEIGHTS), parameters_to_host(model), &metadata)
+}
+
+/// Every parameter's name, shape and numbers, in parameter order.
+pub fn parameters_to_host(model: &dyn Model) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    let mut tensors = Vec::new();
+    model.visit(&mut |info, value| {
+        let values = value.into_data().iter::<f32>().collect();
+        tensors.push((info.name.clone(), info.shape.clone(), values));
+    });
+    tensors
+}

@@ -1,0 +1,329 @@
+//! Where a network under construction takes its tensors from: a checkpoint, or a seeded generator.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::f64::consts::TAU;
+use std::rc::Rc;
+
+use burn::module::Param;
+use burn::tensor::{Device, Tensor, TensorData};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use sha2::{Digest, Sha256};
+
+use crate::checkpoint::Checkpoint;
+use crate::{ModelError, TensorFault};
+
+/// How a tensor that no checkpoint has is filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Init {
+    /// Normal with the configuration's `initializer_range`.
+    Normal,
+    /// The same, with one row of zeros for padding.
+    NormalExceptRow(usize),
+    /// Biases.
+    Zeros,
+    /// The scale of norms.
+    Ones,
+}
+
+/// What a head that is not in the checkpoint means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadPolicy {
+    /// An error: the model is to be used as it is.
+    MustMatch,
+    /// A new head: the model is to be trained.
+    Reinitialise,
+}
+
+/// Whether a tensor may be missing from a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Trunk,
+    Head,
+}
+
+/// A place in the tree of names. Cheap to clone; all places of one construction share their report.
+#[derive(Clone)]
+#[doc(hidden)]
+pub struct Weights {
+    shared: Rc<RefCell<Shared>>,
+    path: String,
+    part: Part,
+}
+
+struct Shared {
+    source: Option<Checkpoint>,
+    policy: HeadPolicy,
+    seed: u64,
+    std: f64,
+    device: Device,
+    used: BTreeSet<String>,
+    newly_initialised: Vec<String>,
+    faults: Vec<TensorFault>,
+    /// The first failure to read a file; everything after it is moot.
+    broken: Option<ModelError>,
+}
+
+/// Which names did not meet their counterpart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Tensors of the head that the checkpoint does not have, or has in another shape: filled with new values.
+    pub newly_initialised: Vec<String>,
+    /// Tensors of the checkpoint that this architecture and task do not use.
+    pub unused: Vec<String>,
+}
+
+impl Weights {
+    /// Every tensor new.
+    pub(crate) fn from_seed(seed: u64, std: f64, device: &Device) -> Self {
+        Self::new(None, HeadPolicy::Reinitialise, seed, std, device)
+    }
+
+    /// Every tensor from a checkpoint, those of the head by `policy`.
+    pub(crate) fn from_checkpoint(
+        source: Checkpoint,
+        policy: HeadPolicy,
+        seed: u64,
+        std: f64,
+        device: &Device,
+    ) -> Self {
+        Self::new(Some(source), policy, seed, std, device)
+    }
+
+    fn new(source: Option<Checkpoint>, policy: HeadPolicy, seed: u64, std: f64, device: &Device) -> Self {
+        let shared = Shared {
+            source,
+            policy,
+            seed,
+            std,
+            device: device.clone(),
+            used: BTreeSet::new(),
+            newly_initialised: Vec::new(),
+            faults: Vec::new(),
+            broken: None,
+        };
+        Self { shared: Rc::new(RefCell::new(shared)), path: String::new(), part: Part::Trunk }
+    }
+
+    /// The place `name` below this one; dots are allowed.
+    pub(crate) fn child(&self, name: &str) -> Self {
+        Self { shared: Rc::clone(&self.shared), path: self.name(name), part: self.part }
+    }
+
+    /// The same place, whose tensors may be new.
+    pub(crate) fn head(&self) -> Self {
+        Self { part: Part::Head, ..self.clone() }
+    }
+
+    pub(crate) fn device(&self) -> Device {
+        self.shared.borrow().device.clone()
+    }
+
+    /// Marks a second name of a tensor that is stored once, so that it does not count as unused.
+    pub(crate) fn tied(&self, name: &str) {
+        let name = self.name(name);
+        self.shared.borrow_mut().used.insert(name);
+    }
+
+    /// The parameter `name` below this place. A fault is noted and zeros stand in until [`Weights::finish`].
+    pub(crate) fn get<const D: usize>(&self, name: &str, shape: [usize; D], init: Init) -> Param<Tensor<D>> {
+        let name = self.name(name);
+        let mut shared = self.shared.borrow_mut();
+        let values = shared.values(&name, &shape, init, self.part);
+        Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), &shared.device))
+    }
+
+    /// What was new and what was not used.
+    ///
+    /// # Errors
+    /// The failure to read a file, or every tensor that is missing or does not fit.
+    pub(crate) fn finish(&self) -> Result<LoadReport, ModelError> {
+        let mut shared = self.shared.borrow_mut();
+        if let Some(error) = shared.broken.take() {
+            return Err(error);
+        }
+        let newly_initialised = std::mem::take(&mut shared.newly_initialised);
+        let faults = std::mem::take(&mut shared.faults);
+        let Some(source) = &shared.source else { return Ok(LoadReport::default()) };
+        if !faults.is_empty() {
+            return Err(ModelError::Tensors { folder: source.folder().to_owned(), faults });
+        }
+        let unused = source
+            .names()
+            .into_iter()
+            .filter(|name| !shared.used.contains(*name) && !is_buffer(name))
+            .map(str::to_owned)
+            .collect();
+        Ok(LoadReport { newly_initialised, unused })
+    }
+
+    fn name(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+}
+
+/// Constants that old versions of Transformers stored among the weights.
+fn is_buffer(name: &str) -> bool {
+    name.ends_with("embeddings.position_ids") || name.ends_with("embeddings.token_type_ids")
+}
+
+/// The names under which a checkpoint may hold a tensor: as it is; without the prefix of the headless model; with
+/// TensorFlow's words for a norm's scale and shift; and the second name of a tied bias.
+fn aliases(name: &str) -> Vec<String> {
+    let mut names = vec![name.to_owned()];
+    if let Some((prefix, rest)) = name.split_once('.')
+        && BASE_PREFIXES.contains(&prefix)
+    {
+        names.push(rest.to_owned());
+    }
+    for (suffix, old) in [
+        ("LayerNorm.weight", "LayerNorm.gamma"),
+        ("LayerNorm.bias", "LayerNorm.beta"),
+        ("s.bias", "s.decoder.bias"),
+    ] {
+        let renamed: Vec<_> =
+            names.iter().filter_map(|n| n.strip_suffix(suffix)).map(|n| format!("{n}{old}")).collect();
+        names.extend(renamed);
+    }
+    if name == "lm_head.bias" {
+        names.push("lm_head.decoder.bias".to_owned());
+    }
+    names
+}
+
+const BASE_PREFIXES: [&str; 4] = ["bert", "distilbert", "roberta", "albert"];
+
+impl Shared {
+    fn values(&mut self, name: &str, shape: &[usize], init: Init, part: Part) -> Vec<f32> {
+        let len = shape.iter().product();
+        match self.load(name, shape, part) {
+            Ok(Some(values)) => values,
+            Ok(None) => self.fresh(name, shape, init),
+            Err(Fault::Tensor(fault)) => {
+                self.faults.push(fault);
+                vec![0.0; len]
+            }
+            Err(Fault::File(error)) => {
+                self.broken.get_or_insert(error);
+                vec![0.0; len]
+            }
+        }
+    }
+
+    /// The stored numbers, `None` where new ones are due.
+    fn load(&mut self, name: &str, shape: &[usize], part: Part) -> Result<Option<Vec<f32>>, Fault> {
+        let Some(source) = &self.source else { return Ok(None) };
+        let may_be_new = part == Part::Head && self.policy == HeadPolicy::Reinitialise;
+        let Some((stored, (file, info))) =
+            aliases(name).into_iter().find_map(|n| source.find(&n).map(|found| (n, found)))
+        else {
+            if may_be_new {
+                self.newly_initialised.push(name.to_owned());
+                return Ok(None);
+            }
+            return Err(Fault::Tensor(TensorFault::Missing {
+                name: name.to_owned(),
+                expected: shape.to_vec(),
+            }));
+        };
+        if info.shape != shape {
+            if may_be_new {
+                self.used.insert(stored);
+                self.newly_initialised.push(name.to_owned());
+                return Ok(None);
+            }
+            return Err(Fault::Tensor(TensorFault::Shape {
+                name: stored,
+                file: file.path().to_owned(),
+                expected: shape.to_vec(),
+                found: info.shape.clone(),
+            }));
+        }
+        let values = file.read_f32(info).map_err(Fault::File)?.ok_or_else(|| {
+            Fault::Tensor(TensorFault::Dtype {
+                name: stored.clone(),
+                file: file.path().to_owned(),
+                found: format!("{:?}", info.dtype),
+            })
+        })?;
+        self.used.insert(stored);
+        Ok(Some(values))
+    }
+
+    /// New numbers, a pure function of seed, name and shape.
+    fn fresh(&self, name: &str, shape: &[usize], init: Init) -> Vec<f32> {
+        let len = shape.iter().product();
+        let padding_row = match init {
+            Init::Zeros => return vec![0.0; len],
+            Init::Ones => return vec![1.0; len],
+            Init::Normal => None,
+            Init::NormalExceptRow(row) => Some(row),
+        };
+        let mut values = normal(self.seed, name, len, self.std);
+        if let Some(row) = padding_row {
+            let width = shape.last().copied().unwrap_or(0);
+            if let Some(row) = values.get_mut(row * width..(row + 1) * width) {
+                row.fill(0.0);
+            }
+        }
+        values
+    }
+}
+
+enum Fault {
+    Tensor(TensorFault),
+    File(ModelError),
+}
+
+/// Normal numbers by Box and Muller's method, from a stream of its own for each name.
+fn normal(seed: u64, name: &str, len: usize, std: f64) -> Vec<f32> {
+    let mut hash = Sha256::new();
+    hash.update(seed.to_le_bytes());
+    hash.update(name.as_bytes());
+    let mut generator = ChaCha8Rng::from_seed(hash.finalize().into());
+    // 53 bits; the radius takes a number above zero, whose logarithm is finite.
+    let mut unit = || ((generator.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+    let mut values = Vec::with_capacity(len + 1);
+    while values.len() < len {
+        let (radius, angle) = ((-2.0 * unit().ln()).sqrt() * std, unit() * TAU);
+        values.push((radius * angle.cos()) as f32);
+        values.push((radius * angle.sin()) as f32);
+    }
+    values.truncate(len);
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_values_depend_on_seed_and_name_alone_and_have_the_right_spread() {
+        let values = normal(42, "a.weight", 100_001, 0.02);
+        assert_eq!(values[..1000], normal(42, "a.weight", 1000, 0.02));
+        assert_ne!(values[..1000], normal(43, "a.weight", 1000, 0.02));
+        assert_ne!(values[..1000], normal(42, "b.weight", 1000, 0.02));
+        let n = values.len() as f64;
+        let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
+        let deviation = (values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n).sqrt();
+        assert!(mean.abs() < 4.0 * 0.02 / n.sqrt(), "{mean}");
+        assert!((deviation / 0.02 - 1.0).abs() < 0.01, "{deviation}");
+    }
+
+    #[test]
+    fn old_and_headless_names_are_known() {
+        assert_eq!(
+            aliases("bert.embeddings.LayerNorm.weight"),
+            [
+                "bert.embeddings.LayerNorm.weight",
+                "embeddings.LayerNorm.weight",
+                "bert.embeddings.LayerNorm.gamma",
+                "embeddings.LayerNorm.gamma"
+            ]
+        );
+        assert_eq!(aliases("cls.predictions.bias"), ["cls.predictions.bias", "cls.predictions.decoder.bias"]);
+        assert_eq!(aliases("predictions.bias"), ["predictions.bias", "predictions.decoder.bias"]);
+        assert_eq!(aliases("classifier.weight"), ["classifier.weight"]);
+    }
+}

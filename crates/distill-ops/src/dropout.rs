@@ -1,0 +1,136 @@
+//! Dropout whose masks are a pure function of where in the training they are drawn; Srivastava et al. 2014.
+//!
+//! There is no generator with a hidden state: a resumed run draws the masks that the unbroken one would have drawn, on
+//! every device and with any number of threads.
+
+use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
+
+use crate::philox::{halves, philox};
+
+/// The dropout of one forward pass: off, or the masks of one (seed, step, micro-step), one after the other.
+#[derive(Debug, Clone)]
+pub struct Dropout {
+    stream: Option<Stream>,
+}
+
+#[derive(Debug, Clone)]
+struct Stream {
+    /// Derived from seed, step and micro-step.
+    key: [u32; 2],
+    /// How many masks this pass has drawn.
+    operation: u64,
+}
+
+/// Elements that one task fills; a multiple of the four words of a block.
+const CHUNK: usize = 1 << 14;
+
+impl Dropout {
+    /// No dropout: evaluation, or a teacher.
+    pub fn off() -> Self {
+        Self { stream: None }
+    }
+
+    /// The masks of micro-step `micro_step` of step `step` in the run with this `seed`.
+    pub fn new(seed: u64, step: u64, micro_step: u64) -> Self {
+        let ([step_low, step_high], [micro_low, micro_high]) = (halves(step), halves(micro_step));
+        let [a, b, _, _] = philox([step_low, step_high, micro_low, micro_high], halves(seed));
+        Self { stream: Some(Stream { key: [a, b], operation: 0 }) }
+    }
+
+    /// Sets each element to 0 with probability `p`, and divides the others by `1 − p`.
+    ///
+    /// Takes the next operation number whatever `p` is, so that switching one dropout off leaves the others' masks as
+    /// they were.
+    pub fn apply<const D: usize>(&mut self, x: Tensor<D>, p: f64) -> Tensor<D> {
+        let Some(stream) = &mut self.stream else { return x };
+        let operation = stream.operation;
+        stream.operation += 1;
+        if p <= 0.0 {
+            return x;
+        }
+        let shape = x.dims();
+        let mask = mask(stream.key, operation, shape.iter().product(), p);
+        let mask = Tensor::<D>::from_data(TensorData::new(mask, shape), &x.device());
+        x * mask
+    }
+}
+
+/// `len` values, each 0 with probability `p` and `1 / (1 − p)` otherwise.
+fn mask(key: [u32; 2], operation: u64, len: usize, p: f64) -> Vec<f32> {
+    let [operation_low, operation_high] = halves(operation);
+    // A word below the threshold drops its element; `p = 1` drops all.
+    let threshold = (p * 2f64.powi(32)) as u64;
+    let scale = if p < 1.0 { (1.0 / (1.0 - p)) as f32 } else { 0.0 };
+    let mut values = vec![0f32; len];
+    values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
+        let first = (chunk * CHUNK / 4) as u64;
+        for (block, values) in (first..).zip(values.chunks_mut(4)) {
+            let [block_low, block_high] = halves(block);
+            let words = philox([block_low, block_high, operation_low, operation_high], key);
+            for (value, word) in values.iter_mut().zip(words) {
+                *value = if u64::from(word) < threshold { 0.0 } else { scale };
+            }
+        }
+    });
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(seed: u64, step: u64, micro_step: u64) -> [u32; 2] {
+        Dropout::new(seed, step, micro_step).stream.unwrap().key
+    }
+
+    #[test]
+    fn the_share_of_zeros_is_p() {
+        let len = 400_003;
+        for p in [0.1, 0.5, 0.9] {
+            let mask = mask(key(1, 2, 3), 0, len, p);
+            let zeros = mask.iter().filter(|v| **v == 0.0).count() as f64 / len as f64;
+            // four standard deviations
+            assert!((zeros - p).abs() < 4.0 * (p * (1.0 - p) / len as f64).sqrt(), "{p}: {zeros}");
+            let scale = (1.0 / (1.0 - p)) as f32;
+            assert!(mask.iter().all(|v| *v == 0.0 || *v == scale));
+        }
+        assert!(mask(key(1, 2, 3), 0, 100, 1.0).iter().all(|v| *v == 0.0));
+    }
+
+    #[test]
+    fn masks_depend_on_each_coordinate_and_on_nothing_else() {
+        let base = mask(key(1, 2, 3), 4, 1000, 0.5);
+        assert_eq!(base, mask(key(1, 2, 3), 4, 1000, 0.5));
+        assert_eq!(base[..500], mask(key(1, 2, 3), 4, 500, 0.5));
+        for (other, operation) in
+            [(key(9, 2, 3), 4), (key(1, 9, 3), 4), (key(1, 2, 9), 4), (key(1, 2, 3), 9), (key(1, 3, 2), 4)]
+        {
+            assert_ne!(base, mask(other, operation, 1000, 0.5));
+        }
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_nothing() {
+        let draw = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| mask(key(7, 0, 0), 1, 5 * CHUNK + 3, 0.3))
+        };
+        assert_eq!(draw(1), draw(4));
+    }
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn off_is_the_identity_and_each_operation_draws_anew() {
+        let device = burn::tensor::Device::flex();
+        let x = Tensor::<2>::ones([20, 20], &device);
+        let read = |t: Tensor<2>| t.into_data().as_slice::<f32>().unwrap().to_vec();
+        assert_eq!(read(Dropout::off().apply(x.clone(), 0.5)), [1.0; 400]);
+        let mut dropout = Dropout::new(1, 1, 0);
+        let (first, second) = (read(dropout.apply(x.clone(), 0.5)), read(dropout.apply(x.clone(), 0.5)));
+        assert_ne!(first, second);
+        let mut again = Dropout::new(1, 1, 0);
+        assert_eq!(read(again.apply(x.clone(), 0.0)), [1.0; 400]);
+        assert_eq!(read(again.apply(x, 0.5)), second);
+    }
+}

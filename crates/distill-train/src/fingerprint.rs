@@ -1,0 +1,97 @@
+//! What a run is made from, so that a resume with other settings, data or weights is refused.
+
+use crate::checkpoint::hex;
+use crate::error::TrainError;
+use crate::prepare::Prepared;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// Settings that may change between two parts of a run: the result does not depend on them.
+const FREE: &[&str] = &[
+    "recipe.output_dir",
+    "recipe.train.threads",
+    "recipe.train.save_total_limit",
+    "recipe.train.save_steps",
+    "recipe.train.logging_steps",
+    "recipe.data.cache_dir",
+];
+
+/// Everything that the result of a run depends on.
+///
+/// Data is told by content, not by name: files may be moved. The weights that a run starts from are hashed before its
+/// first step.
+///
+/// # Errors
+/// Never, but for a tensor that cannot be read from the device.
+pub fn fingerprint(prepared: &Prepared) -> Result<Value, TrainError> {
+    let files: Vec<Value> = prepared.files.iter().map(|file| json!([file.used_as, file.sha256])).collect();
+    Ok(json!({
+        "recipe": prepared.recipe.resolved(),
+        "data": files,
+        "labels": prepared.labels.names(),
+        "tokenizer": prepared.tokenizer.hash(),
+        "weights": weights_hash(prepared),
+    }))
+}
+
+fn weights_hash(prepared: &Prepared) -> String {
+    let mut hasher = Sha256::new();
+    prepared.loaded.model.visit(&mut |parameter, value| {
+        hasher.update(parameter.name.as_bytes());
+        hasher.update(value.into_data().as_bytes());
+    });
+    hex(&hasher.finalize())
+}
+
+/// A line for each setting that differs: its key, the value then and the value now.
+pub fn differences(then: &Value, now: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    compare("", then, now, &mut lines);
+    lines
+}
+
+fn compare(key: &str, then: &Value, now: &Value, lines: &mut Vec<String>) {
+    if then == now || FREE.contains(&key) {
+        return;
+    }
+    match (then, now) {
+        (Value::Object(then), Value::Object(now)) => {
+            let join = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+            let added = now.keys().filter(|name| !then.contains_key(*name));
+            for name in then.keys().chain(added) {
+                let missing = Value::Null;
+                compare(&join(name), then.get(name).unwrap_or(&missing), now.get(name).unwrap_or(&missing), lines);
+            }
+        }
+        _ => lines.push(describe(key, then, now)),
+    }
+}
+
+fn describe(key: &str, then: &Value, now: &Value) -> String {
+    let shown = |value: &Value| match value {
+        Value::Null => "not set".to_owned(),
+        value => format!("`{value}`"),
+    };
+    match key {
+        "data" => "the data files have changed".to_owned(),
+        "tokenizer" => "the tokenizer has changed".to_owned(),
+        "weights" => "the weights that the run started from have changed".to_owned(),
+        key => {
+            let key = key.strip_prefix("recipe.").unwrap_or(key);
+            format!("`{key}` was {}, is {}", shown(then), shown(now))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_each_setting_that_changed() {
+        let then = json!({ "recipe": { "seed": 1, "train": { "epochs": 3.0, "threads": 1 } }, "weights": "a" });
+        let now = json!({ "recipe": { "seed": 2, "train": { "epochs": 3.0, "threads": 2, "dropout": 0.1 } }, "weights": "a" });
+        assert_eq!(differences(&then, &now), ["`seed` was `1`, is `2`", "`train.dropout` was not set, is `0.1`"]);
+        assert!(differences(&now, &now).is_empty());
+    }
+}

@@ -1,0 +1,34 @@
+//! The training loop, its objectives, optimiser, schedules and checkpoints.
+//!
+//! The way of a run: [`read_recipe`] checks the recipe, [`prepare`] reads everything that it names,
+//! [`run()`] trains ([`trainer`]), keeps checkpoints ([`checkpoint`]), chooses by validation, tests once and saves.
+
+pub mod checkpoint;
+pub mod error;
+pub mod evaluate;
+pub mod events;
+pub mod fingerprint;
+pub mod memory;
+pub mod objectives;
+pub mod optimizer;
+pub mod parameter_groups;
+pub mod plan;
+pub mod predictions;
+pub mod predictor;
+pub mod prepare;
+pub mod record;
+pub mod run;
+pub mod rows;
+pub mod run_folder;
+pub mod schedule;
+pub mod tasks;
+pub mod trainer;
+
+pub use error::TrainError;
+pub use events::{Event, LoggedRecord, Observer, Silent, StepRecord};
+pub use plan::PlanReport;
+pub use predictor::{Prediction, Predictor, evaluate_files};
+pub use prepare::{components, json_schema, prepare, read_recipe, validate};
+pub use record::{RunSummary, Timings};
+pub use run::{RunOptions, RunOutcome, plan, run};
+pub use run_folder::Start;

@@ -1,0 +1,316 @@
+//! The training loop, in the order things happen.
+
+use crate::checkpoint::{Best, CheckpointStore, LoopState};
+use crate::error::TrainError;
+use crate::evaluate::{Batching, predict_rows};
+use crate::events::{Event, LoggedRecord, Observer, StepRecord};
+use crate::objectives::hard_labels;
+use crate::optimizer::{Gradients, Optimizer, clip_factor, gradient_norm};
+use crate::rows::TokenizedRows;
+use crate::run_folder::MetricsLog;
+use crate::schedule::Schedule;
+use distill_data::{Batch, epoch_order};
+use distill_eval::{ClassificationReport, Metric};
+use distill_models::{ForwardOptions, Model, ModelInput};
+use distill_ops::Dropout;
+use distill_recipe::NanPolicy;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// The settings of the loop, all decided before it begins.
+#[derive(Clone, Debug)]
+pub struct LoopSettings {
+    /// Seed of the order of rows and of dropout.
+    pub seed: u64,
+    /// Optimizer steps of the run.
+    pub total_steps: u64,
+    /// Optimizer steps of one pass over the training rows.
+    pub steps_per_epoch: u64,
+    /// Rows a micro-step.
+    pub batch_size: usize,
+    /// Micro-steps a step.
+    pub gradient_accumulation_steps: usize,
+    /// Rows a batch of an evaluation.
+    pub eval_batch_size: usize,
+    /// Learning rate of each step.
+    pub schedule: Schedule,
+    /// Longest gradient; 0 = any.
+    pub max_grad_norm: f64,
+    /// Share of the target spread over all labels.
+    pub label_smoothing: f64,
+    /// What to do about a loss that is not finite.
+    pub on_nan: NanPolicy,
+    /// Steps between two lines of `metrics.jsonl`.
+    pub logging_steps: u64,
+    /// Steps between two evaluations.
+    pub eval_steps: u64,
+    /// Steps between two checkpoints.
+    pub save_steps: u64,
+    /// Checkpoints kept; `None` = all.
+    pub save_total_limit: Option<usize>,
+    /// Chooses the best model.
+    pub metric: Metric,
+    /// Evaluations without an improvement that end the run; `None` = never.
+    pub early_stopping_patience: Option<usize>,
+    /// Id of the padding token.
+    pub pad_token_id: u32,
+    /// Longest sequence, in tokens.
+    pub max_length: usize,
+    /// Names of the labels.
+    pub labels: Vec<String>,
+}
+
+/// What the loop works on.
+pub struct Trainer<'a> {
+    /// Settings.
+    pub settings: &'a LoopSettings,
+    /// The model, on a device with gradients.
+    pub model: &'a mut dyn Model,
+    /// The optimiser.
+    pub optimizer: &'a mut Optimizer,
+    /// Training rows.
+    pub train: &'a TokenizedRows,
+    /// Validation rows; without them the last model is kept.
+    pub validation: Option<&'a TokenizedRows>,
+    /// Where checkpoints go.
+    pub store: &'a CheckpointStore,
+    /// What the run is made from, recorded in each checkpoint.
+    pub fingerprint: &'a serde_json::Value,
+    /// Writes a whole model folder.
+    pub save_model: &'a dyn Fn(&dyn Model, &Path) -> Result<(), TrainError>,
+    /// `metrics.jsonl`.
+    pub metrics_log: &'a mut MetricsLog,
+    /// Set from outside to stop after the current step.
+    pub interrupt: &'a AtomicBool,
+    /// Whoever watches.
+    pub observer: &'a mut dyn Observer,
+}
+
+/// How the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoopEnd {
+    /// All steps are done, or early stopping ended it.
+    Finished,
+    /// Stopped from outside; a checkpoint is saved.
+    Interrupted,
+}
+
+/// Sums of one optimizer step.
+struct StepSums {
+    gradients: Gradients,
+    loss_sum: f64,
+    examples: u64,
+    tokens: u64,
+}
+
+impl Trainer<'_> {
+    /// Trains from `state` to the end, or to an interruption.
+    ///
+    /// # Errors
+    /// [`TrainError::NotFinite`] if the loss is not finite and `on_nan` is `stop`; data and disk errors.
+    pub fn run(&mut self, state: &mut LoopState) -> Result<LoopEnd, TrainError> {
+        let mut epoch_batches = (u64::MAX, Vec::new());
+        let mut saved_at = state.step;
+        let mut window_start = Instant::now();
+        while state.step < self.settings.total_steps && !state.stopped_early {
+            let step_start = Instant::now();
+            let epoch = state.step / self.settings.steps_per_epoch;
+            if epoch_batches.0 != epoch {
+                let order =
+                    epoch_order(self.train.lengths(), self.settings.batch_size, self.settings.seed, epoch);
+                epoch_batches = (epoch, order);
+            }
+            let group = (state.step % self.settings.steps_per_epoch) as usize;
+            let accumulation = self.settings.gradient_accumulation_steps;
+            let micro_batches = epoch_batches.1.chunks(accumulation).nth(group).unwrap_or_default();
+
+            let learning_rate = self.settings.schedule.at(state.step);
+            let sums = self.forward_backward(state.step, micro_batches)?;
+            let loss = sums.loss_sum / sums.examples.max(1) as f64;
+            let grad_norm = gradient_norm(&sums.gradients);
+            state.step += 1;
+            let finite = self.check_finite(state, loss, grad_norm, learning_rate)?;
+            if finite {
+                let scale = clip_factor(grad_norm, self.settings.max_grad_norm);
+                self.optimizer.step(self.model, sums.gradients, learning_rate, scale);
+                state.window.add(sums.loss_sum, sums.examples, sums.tokens);
+                state.total.add(sums.loss_sum, sums.examples, sums.tokens);
+            }
+            let seconds = step_start.elapsed().as_secs_f64();
+            state.train_seconds += seconds;
+            let record = StepRecord {
+                step: state.step,
+                epoch: self.epoch_of(state.step),
+                loss,
+                grad_norm,
+                learning_rate,
+                examples: sums.examples,
+                tokens: sums.tokens,
+                seconds,
+            };
+            if finite {
+                self.observer.event(&Event::Step(record.clone()));
+            }
+            let last = state.step == self.settings.total_steps;
+            if state.step.is_multiple_of(self.settings.logging_steps) || last {
+                self.log(state, &record, &mut window_start)?;
+            }
+            if state.step.is_multiple_of(self.settings.eval_steps) || last {
+                let evaluation_start = Instant::now();
+                self.evaluate(state)?;
+                window_start += evaluation_start.elapsed();
+            }
+            let interrupted = self.interrupt.load(Ordering::Relaxed);
+            let due = state.step.is_multiple_of(self.settings.save_steps);
+            if (due || interrupted || last || state.stopped_early) && state.step != saved_at {
+                let saving_start = Instant::now();
+                self.save(state)?;
+                saved_at = state.step;
+                window_start += saving_start.elapsed();
+            }
+            if interrupted && !last && !state.stopped_early {
+                return Ok(LoopEnd::Interrupted);
+            }
+        }
+        Ok(LoopEnd::Finished)
+    }
+
+    /// Forward and backward passes of one step; the loss is a mean over the examples of all its micro-batches.
+    fn forward_backward(&self, step: u64, micro_batches: &[Vec<usize>]) -> Result<StepSums, TrainError> {
+        let examples: u64 = micro_batches.iter().map(|rows| rows.len() as u64).sum();
+        let mut sums = StepSums { gradients: Gradients::new(), loss_sum: 0.0, examples, tokens: 0 };
+        for (micro_step, rows) in micro_batches.iter().enumerate() {
+            let batch = self.train.batch(rows, self.settings.pad_token_id, self.settings.max_length)?;
+            sums.tokens += batch.tokens() as u64;
+            let mut dropout = Dropout::new(self.settings.seed, step, micro_step as u64);
+            let output =
+                self.model.forward(&self.input(&batch), ForwardOptions::default(), &mut dropout);
+            let smoothing = self.settings.label_smoothing;
+            let loss_sum = hard_labels(output.logits, &batch.labels, smoothing, &self.model.device());
+            sums.loss_sum += f64::from(loss_sum.clone().into_scalar::<f32>());
+            let mut gradients = loss_sum.div_scalar(examples as f32).backward();
+            for (name, gradient) in self.model.gradients(&mut gradients) {
+                let sum = match sums.gradients.swap_remove(&name) {
+                    Some(sum) => sum + gradient,
+                    None => gradient,
+                };
+                sums.gradients.insert(name, sum);
+            }
+        }
+        sums.gradients.sort_keys();
+        Ok(sums)
+    }
+
+    fn input(&self, batch: &Batch) -> ModelInput {
+        let shape = [batch.batch_size, batch.sequence_length];
+        let types = Some(batch.token_type_ids.as_slice());
+        ModelInput::new(&batch.input_ids, &batch.attention_mask, types, shape, &self.model.device())
+    }
+
+    fn epoch_of(&self, step: u64) -> f64 {
+        step as f64 / self.settings.steps_per_epoch as f64
+    }
+
+    /// Whether the step may be taken: an error if it may not and the recipe says `stop`.
+    fn check_finite(
+        &mut self,
+        state: &mut LoopState,
+        loss: f64,
+        grad_norm: f64,
+        learning_rate: f64,
+    ) -> Result<bool, TrainError> {
+        let (what, value) = if loss.is_finite() { ("gradient norm", grad_norm) } else { ("loss", loss) };
+        if value.is_finite() {
+            return Ok(true);
+        }
+        match self.settings.on_nan {
+            NanPolicy::Stop => {
+                let last_good = self.store.latest()?.0.map(|checkpoint| checkpoint.path);
+                Err(TrainError::NotFinite { what, step: state.step, value, learning_rate, last_good })
+            }
+            NanPolicy::Skip => {
+                state.skipped_steps += 1;
+                self.observer.event(&Event::StepSkipped { step: state.step, loss });
+                Ok(false)
+            }
+        }
+    }
+
+    fn log(
+        &mut self,
+        state: &mut LoopState,
+        last: &StepRecord,
+        window_start: &mut Instant,
+    ) -> Result<(), TrainError> {
+        let window = std::mem::take(&mut state.window);
+        let seconds = window_start.elapsed().as_secs_f64().max(f64::EPSILON);
+        *window_start = Instant::now();
+        let Some(loss) = window.mean() else { return Ok(()) };
+        let record = LoggedRecord {
+            step: state.step,
+            epoch: last.epoch,
+            loss,
+            grad_norm: last.grad_norm,
+            learning_rate: last.learning_rate,
+            examples_per_second: window.examples as f64 / seconds,
+            tokens_per_second: window.tokens as f64 / seconds,
+        };
+        self.metrics_log.append("train", &record)?;
+        self.observer.event(&Event::Logged(record));
+        Ok(())
+    }
+
+    /// Measures the model on the validation rows, keeps it if it is the best so far.
+    fn evaluate(&mut self, state: &mut LoopState) -> Result<(), TrainError> {
+        let Some(validation) = self.validation else { return Ok(()) };
+        let start = Instant::now();
+        let batching = Batching {
+            batch_size: self.settings.eval_batch_size,
+            pad_token_id: self.settings.pad_token_id,
+            max_length: self.settings.max_length,
+        };
+        let model = self.model.eval_copy();
+        let predictions = predict_rows(model.as_ref(), validation, batching, &mut |_| {})?;
+        let report = ClassificationReport::from_predictions(&predictions, &self.settings.labels)?;
+        let value = (self.settings.metric.value)(&report);
+        let better = state.best.as_ref().is_none_or(|best| self.settings.metric.improves(value, best.value));
+        if better {
+            self.store.save_best(state.step, &|folder| (self.save_model)(self.model, folder))?;
+            state.best = Some(Best { step: state.step, value, report: report.clone() });
+            state.evaluations_without_improvement = 0;
+        } else {
+            state.evaluations_without_improvement += 1;
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        state.evaluate_seconds += seconds;
+        let epoch = self.epoch_of(state.step);
+        let mut line = serde_json::json!({ "step": state.step, "epoch": epoch, "best": better });
+        if let (Some(line), Ok(serde_json::Value::Object(report))) =
+            (line.as_object_mut(), serde_json::to_value(&report))
+        {
+            line.extend(report);
+        }
+        self.metrics_log.append("validation", &line)?;
+        let metric = self.settings.metric.name.to_owned();
+        let report = Box::new(report);
+        self.observer.event(&Event::Validated { step: state.step, epoch, report, metric, value, best: better, seconds });
+        if let Some(patience) = self.settings.early_stopping_patience
+            && state.evaluations_without_improvement >= patience
+            && state.step < self.settings.total_steps
+        {
+            state.stopped_early = true;
+            self.observer.event(&Event::EarlyStopped { step: state.step, patience });
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, state: &LoopState) -> Result<(), TrainError> {
+        let model = &*self.model;
+        let save_model = |folder: &Path| (self.save_model)(model, folder);
+        let keep = self.settings.save_total_limit;
+        let path = self.store.save(state, self.fingerprint, self.optimizer, keep, &save_model)?;
+        self.observer.event(&Event::CheckpointSaved { step: state.step, path });
+        Ok(())
+    }
+}
