@@ -127,6 +127,13 @@ fn too_little_memory_is_told_before_the_run() {
     assert_has(&stderr, &["memory", "GiB", "help: "]);
 }
 
+#[test]
+fn too_little_disk_is_told_before_the_run() {
+    let folder = tiny_folder();
+    let stderr = refused(folder.path(), &["train.save_total_limit=1000000000"]);
+    assert_has(&stderr, &["disk space", "GiB", "`save_total_limit`"]);
+}
+
 /// A finished tiny model, made once.
 fn model() -> &'static Path {
     static MODEL: OnceLock<tempfile::TempDir> = OnceLock::new();

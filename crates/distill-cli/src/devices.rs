@@ -1,7 +1,7 @@
 //! What there is to compute on.
 
 use crate::terminal::Paint;
-use crate::terminal::table::{Align, Table};
+use crate::terminal::table::Facts;
 use distill_ops::{DeviceSpec, describe, resolve};
 use serde::Serialize;
 
@@ -36,18 +36,18 @@ impl Devices {
     }
 
     /// A table, with a line end.
-    pub fn render(&self, paint: Paint) -> String {
-        let mut table = Table::new([Align::Left, Align::Left]);
+    pub fn render(&self, paint: Paint, width: usize) -> String {
+        let mut facts = Facts::new(paint);
         for device in &self.devices {
             let state = match &device.reason {
                 None => paint.green("ready"),
                 Some(reason) => paint.dim(reason),
             };
-            table.row([paint.bold(&device.name), state]);
+            facts.add(&device.name, state);
         }
         let auto = self.auto.as_deref().unwrap_or("nothing");
-        table.row([paint.bold("auto"), format!("stands for {auto}")]);
-        table.lines(0).join("\n") + "\n"
+        facts.add("auto", format!("stands for {auto}"));
+        facts.lines(width).join("\n") + "\n"
     }
 }
 
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn every_backend_is_listed_with_its_state() {
         let devices = Devices::look();
-        let text = devices.render(Paint::PLAIN);
+        let text = devices.render(Paint::PLAIN, 80);
         for name in ["flex", "ndarray", "cuda", "auto"] {
             assert!(text.lines().any(|line| line.starts_with(name)), "{text}");
         }

@@ -2,12 +2,12 @@
 
 use crate::faults;
 use crate::terminal::Paint;
+use crate::terminal::table::fold;
 use distill_data::DataError;
 use distill_recipe::Faults;
 use distill_train::TrainError;
 use serde_json::{Value, json};
 use std::error::Error;
-use std::fmt::Write;
 use std::io;
 
 /// The exit code of a command that did not do what it was asked to.
@@ -109,7 +109,7 @@ impl Failure {
     pub fn render(&self, paint: Paint, width: usize) -> String {
         match self {
             Self::Recipe(found) => faults::render(found, paint, width),
-            Self::Message(message) => message.render(paint),
+            Self::Message(message) => message.render(paint, width),
             Self::BrokenPipe => String::new(),
         }
     }
@@ -130,19 +130,21 @@ impl Failure {
 }
 
 impl Message {
-    fn render(&self, paint: Paint) -> String {
+    fn render(&self, paint: Paint, width: usize) -> String {
         let heading = match self.code {
             Code::Interrupted => paint.yellow("interrupted:"),
             Code::Input | Code::Other => paint.red("error:"),
         };
-        let mut text = format!("{heading} {}\n", self.text);
+        let mut lines = vec![format!("{heading} {}", self.text)];
         for cause in &self.causes {
-            let _ = writeln!(text, "{} {cause}", paint.blue("cause:"));
+            lines.push(format!("{} {cause}", paint.cyan("cause:")));
         }
         if let Some(help) = &self.help {
-            let _ = writeln!(text, "{} {help}", paint.blue("help:"));
+            lines.push(format!("{} {help}", paint.cyan("help:")));
         }
-        text
+        // Lines of a message that are its author's, such as a list of differences, stay.
+        let folded = lines.iter().flat_map(|line| line.lines()).map(|line| fold(line, width));
+        folded.collect::<Vec<_>>().join("\n") + "\n"
     }
 }
 

@@ -15,9 +15,11 @@ pub fn watch(voice: Voice) -> Result<Arc<AtomicBool>, Failure> {
     let raised = Arc::clone(&flag);
     handle(move || {
         if raised.swap(true, Ordering::SeqCst) {
-            voice.close();
+            voice.freeze();
+            voice.warning("stopped at once; what came after the last checkpoint is lost");
             std::process::exit(Code::Interrupted as i32);
         }
+        voice.freeze();
         voice.note("finishing this step, then saving; press Ctrl-C again to stop at once");
     })?;
     Ok(flag)

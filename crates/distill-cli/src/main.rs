@@ -24,6 +24,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    distill_ops::keep_large_temporaries();
     panics::guard(|| {
         let cli = commands::Cli::parse();
         let voice = cli.voice();

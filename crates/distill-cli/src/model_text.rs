@@ -16,9 +16,17 @@ pub fn render(model: &Inspection, run: Option<&RunHistory>, paint: Paint, width:
     let mut facts = Facts::new(paint);
     facts.add("model", format!("{} ({})", model.class, model.architecture));
     facts.add("parameters", count(model.parameters));
-    facts.add("size", format!("{} in {}", bytes(model.bytes), counted(model.files.len() as u64, "file")));
-    for file in &model.files {
-        facts.add("", format!("{} {}", bytes(file.bytes), file.path.display()));
+    match model.files.as_slice() {
+        [file] => {
+            facts.add("size", bytes(model.bytes));
+            facts.add("file", file.path.display().to_string());
+        }
+        files => {
+            facts.add("size", format!("{} in {}", bytes(model.bytes), counted(files.len() as u64, "file")));
+            for file in files {
+                facts.add("", format!("{} {}", bytes(file.bytes), file.path.display()));
+            }
+        }
     }
     facts.add("tensors", dtypes(model));
     if let Some(labels) = &model.labels {

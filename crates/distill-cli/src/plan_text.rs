@@ -3,7 +3,7 @@
 use crate::commands::Context;
 use crate::failure::Failure;
 use crate::output;
-use crate::terminal::table::{Align, Facts, Table, shorten};
+use crate::terminal::table::{Align, Facts, Table, shorten, wrap};
 use crate::terminal::units::{bytes, count, percent};
 use crate::terminal::{Paint, width};
 use distill_recipe::Recipe;
@@ -60,8 +60,7 @@ fn render(plan: &PlanReport, paint: Paint, width: usize) -> String {
     facts.add("device", plan.device.clone());
     let rows = &plan.rows;
     let parts = [("training", rows.train), ("validation", rows.validation), ("test", rows.test)];
-    let parts: Vec<String> =
-        parts.iter().map(|(name, rows)| format!("{} {name}", count(*rows as u64))).collect();
+    let parts: Vec<String> = parts.iter().map(|(name, rows)| format!("{} {name}", count(*rows))).collect();
     facts.add("rows", parts.join(", "));
     let lengths = &plan.token_lengths;
     facts.add(
@@ -93,7 +92,8 @@ fn render(plan: &PlanReport, paint: Paint, width: usize) -> String {
     if !plan.labels.is_empty() {
         lines.push(String::new());
         lines.extend(labels(plan, paint));
-        lines.push(format!("  {}", paint.dim(&plan.label_mapping)));
+        let mapping = wrap(&plan.label_mapping, width.saturating_sub(2));
+        lines.extend(mapping.iter().map(|line| format!("  {}", paint.dim(line))));
     }
     lines.join("\n") + "\n"
 }
@@ -129,7 +129,7 @@ fn labels(plan: &PlanReport, paint: Paint) -> Vec<String> {
         if plan.labels.len() > MOST_LABELS && index == MOST_LABELS / 2 {
             table.row([format!("... {} labels in between", plan.labels.len() - MOST_LABELS)]);
         }
-        let rows = [label.train, label.validation, label.test].map(|rows| count(rows as u64));
+        let rows = [label.train, label.validation, label.test].map(count);
         table.row([shorten(&label.name, 40)].into_iter().chain(rows));
     }
     table.lines(2)
@@ -143,7 +143,7 @@ mod tests {
     fn sample(labels: usize) -> PlanReport {
         let label = |index: usize| LabelCount {
             name: format!("label {index}"),
-            train: 100 + index,
+            train: 100 + index as u64,
             validation: 5,
             test: 20,
         };

@@ -2,7 +2,7 @@
 
 use crate::terminal::Paint;
 use crate::terminal::table::{Align, Table, shorten};
-use crate::terminal::units::{counted, percent};
+use crate::terminal::units::{count, counted, percent};
 use distill_eval::{ClassReport, ClassificationReport};
 
 /// Beyond so many classes, only the telling part of a table is shown.
@@ -55,7 +55,7 @@ fn classes(report: &ClassificationReport, paint: Paint) -> Vec<String> {
 
 fn scores(name: &str, values: [f64; 3], rows: u64) -> [String; 5] {
     let [precision, recall, f1] = values.map(|value| format!("{value:.4}"));
-    [shorten(name, LABEL_WIDTH), precision, recall, f1, rows.to_string()]
+    [shorten(name, LABEL_WIDTH), precision, recall, f1, count(rows)]
 }
 
 /// The confusion matrix with names, with numbers where names are too wide, or its largest cells where even those are.

@@ -32,7 +32,7 @@ impl RunHistory {
             .into_iter()
             .flatten()
             .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.join("config.json").is_file())
+            .filter(|path| step_of(path).is_some() && path.join("config.json").is_file())
             .collect();
         checkpoints.sort_by_key(|path| (step_of(path), path.clone()));
         Some(Self {
@@ -68,10 +68,10 @@ impl RunHistory {
     }
 }
 
-/// The step in the name of a checkpoint, `step-00000100` or `best-00000100`.
-fn step_of(path: &Path) -> u64 {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    name.rsplit('-').next().and_then(|digits| digits.parse().ok()).unwrap_or_default()
+/// The step in the name of a checkpoint, `step-00000100` or `best-00000100`; `None` for one that is half-written.
+fn step_of(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_prefix("step-").or_else(|| name.strip_prefix("best-"))?.parse().ok()
 }
 
 #[cfg(test)]
@@ -88,9 +88,7 @@ mod tests {
         for name in ["step-00000020", "step-00000003", ".partial-step-00000021"] {
             let checkpoint = folder.path().join("checkpoints").join(name);
             std::fs::create_dir_all(&checkpoint).unwrap();
-            if !name.starts_with('.') {
-                std::fs::write(checkpoint.join("config.json"), "{}").unwrap();
-            }
+            std::fs::write(checkpoint.join("config.json"), "{}").unwrap();
         }
         folder
     }

@@ -61,8 +61,10 @@ fn facts(summary: &RunSummary, folder: &str, paint: Paint) -> Facts {
     let times = &summary.seconds;
     let parts =
         [("preparing", times.prepare), ("training", times.train), ("measuring", times.evaluate + times.test)];
+    // The parts count earlier processes of a resumed run too, the total does not.
+    let total = times.total.max(parts.iter().map(|(_, time)| time).sum());
     let parts = parts.map(|(name, time)| format!("{} {name}", seconds(time)));
-    facts.add("time", format!("{}: {}", seconds(times.total), parts.join(", ")));
+    facts.add("time", format!("{}: {}", seconds(total), parts.join(", ")));
     facts.add("speed", format!("{} examples/s in training", short_count(summary.examples_per_second)));
     if let Some(peak) = summary.peak_memory_bytes {
         facts.add("memory", format!("{} at its peak", bytes(peak)));

@@ -224,16 +224,16 @@ impl LabelMap {
         self.names.iter().enumerate().map(|(id, name)| (raw(id), name.as_str())).collect()
     }
 
-    /// The mapping in one line, such as ``integers from 1: `1` = World, `2` = Sports``.
+    /// The mapping in one line, such as ``labels, integers from 1: `1` = World, `2` = Sports``.
     ///
     /// Beyond 20 classes the rest is counted.
     pub fn describe(&self) -> String {
         const SHOWN: usize = 20;
         let style = match self.style {
-            LabelStyle::Names => "names",
-            LabelStyle::IntegersFrom0 => "integers from 0",
-            LabelStyle::IntegersFrom1 => "integers from 1",
-            LabelStyle::Booleans => "booleans",
+            LabelStyle::Names => "labels",
+            LabelStyle::IntegersFrom0 => "labels, integers from 0",
+            LabelStyle::IntegersFrom1 => "labels, integers from 1",
+            LabelStyle::Booleans => "labels, booleans",
         };
         let pairs = self.pairs();
         let shown: Vec<String> = pairs
@@ -333,7 +333,7 @@ mod tests {
     fn without_declared_names_labels_are_sorted() {
         let map = LabelMap::infer(&seen(&["b", "a", "C"]), None, None).unwrap();
         assert_eq!(map.names(), names(&["C", "a", "b"]));
-        assert_eq!(map.describe(), "names: `C` = 0, `a` = 1, `b` = 2");
+        assert_eq!(map.describe(), "labels: `C` = 0, `a` = 1, `b` = 2");
         let map = LabelMap::infer(&seen(&["10", "2", "-1"]), None, None).unwrap();
         assert_eq!(map.names(), names(&["-1", "2", "10"]));
         assert_eq!(ids(&map, &["10", "02"]), [2, 1]);
@@ -352,7 +352,7 @@ mod tests {
         assert_eq!(ids(&map, &["1", "4", "World"]), [0, 3, 0]);
         assert_eq!(
             map.describe(),
-            "integers from 1: `1` = World, `2` = Sports, `3` = Business, `4` = Sci/Tech"
+            "labels, integers from 1: `1` = World, `2` = Sports, `3` = Business, `4` = Sci/Tech"
         );
     }
 

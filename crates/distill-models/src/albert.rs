@@ -72,6 +72,20 @@ impl EncoderConfig for AlbertConfig {
         self.initializer_range
     }
 
+    fn approximate_parameters(&self) -> u64 {
+        let [vocab, length, embedding, hidden, inner, layers] = [
+            self.vocab_size,
+            self.max_position_embeddings,
+            self.embedding_size,
+            self.hidden_size,
+            self.intermediate_size,
+            self.num_hidden_groups * self.inner_group_num,
+        ]
+        .map(|size| size as u64);
+        let layer = 4 * hidden * hidden + 2 * hidden * inner + 9 * hidden + inner;
+        (vocab + length + hidden) * embedding + layers * layer
+    }
+
     fn to_json(&self) -> Map<String, Value> {
         match serde_json::to_value(self) {
             Ok(Value::Object(keys)) => keys,

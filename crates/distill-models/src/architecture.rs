@@ -15,13 +15,15 @@ pub struct Architecture {
     /// The start of Hugging Face's class names: `Bert`.
     pub class: &'static str,
     /// Reads the keys of a `config.json`; unknown keys are passed over.
-    pub(crate) parse: fn(&Map<String, Value>) -> Result<Box<dyn EncoderConfig>, ConfigError>,
+    pub(crate) parse: Parse,
     /// Reads a recipe's table; strict.
-    pub(crate) scratch:
-        fn(&Map<String, Value>, Vocabulary) -> Result<Box<dyn EncoderConfig>, Vec<ConfigError>>,
+    pub(crate) scratch: Scratch,
     /// The JSON Schema of that table.
     pub(crate) schema: fn() -> Schema,
 }
+
+type Parse = fn(&Map<String, Value>) -> Result<Box<dyn EncoderConfig>, ConfigError>;
+type Scratch = fn(&Map<String, Value>, Vocabulary) -> Result<Box<dyn EncoderConfig>, Vec<ConfigError>>;
 
 /// What the tokenizer decides about a model from scratch.
 #[derive(Debug, Clone, Copy)]

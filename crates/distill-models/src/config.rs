@@ -133,6 +133,19 @@ pub trait EncoderConfig: fmt::Debug + Send + Sync {
     fn type_vocab_size(&self) -> usize;
     /// Standard deviation of new weights.
     fn initializer_range(&self) -> f64;
+    /// About how many numbers the network has, the head left out: told from the sizes, before anything is made.
+    fn approximate_parameters(&self) -> u64 {
+        let [vocab, length, hidden, inner, layers] = [
+            self.vocab_size(),
+            self.max_length(),
+            self.hidden_size(),
+            self.intermediate_size(),
+            self.num_hidden_layers(),
+        ]
+        .map(|size| size as u64);
+        let layer = 4 * hidden * hidden + 2 * hidden * inner + 9 * hidden + inner;
+        (vocab + length) * hidden + layers * layer
+    }
     /// Hugging Face's keys, `model_type` left out.
     fn to_json(&self) -> Map<String, Value>;
     /// Sets every dropout probability.

@@ -68,13 +68,16 @@ pub fn from_scratch(
     table: &Value,
     vocab_size: usize,
     pad_token_id: u32,
-    task: Task,
-    seed: u64,
-    device: &Device,
+    request: LoadRequest,
 ) -> Result<Loaded, Vec<ConfigError>> {
     let encoder = architecture.from_scratch(table, vocab_size, pad_token_id)?;
-    let weights = Weights::from_seed(seed, encoder.initializer_range(), device);
-    let model = encoder.build(&task, &weights);
+    let task = request.task;
+    let weights = Weights::from_seed(request.seed, encoder.initializer_range(), &request.device);
+    let mut built = encoder.clone_box();
+    if let Some(p) = request.dropout {
+        built.set_dropout(p);
+    }
+    let model = built.build(&task, &weights);
     let mut keys = encoder.to_json();
     keys.insert("model_type".to_owned(), json!(architecture.model_type));
     let config = ModelConfig { architecture, encoder, task, keys };

@@ -5,6 +5,7 @@ mod golden_set;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use burn::tensor::Device;
 use distill_models::{
     HeadPolicy, LoadRequest, ModelError, Task, TensorFault, find, from_scratch, inspect, load,
     read_safetensors, save, write_safetensors,
@@ -23,11 +24,15 @@ fn task() -> Task {
     Task::Classification { id2label: vec!["no".to_owned(), "yes".to_owned()] }
 }
 
+fn request(device: Device) -> LoadRequest {
+    LoadRequest { task: task(), head: HeadPolicy::Reinitialise, seed: 1, device, dropout: None }
+}
+
 /// A small model's folder; `None` in a build without a backend.
 fn folder() -> Option<TempDir> {
     let device = devices().into_iter().next()?;
     let table = json!({"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2});
-    let made = from_scratch(find("bert").unwrap(), &table, 30, 0, task(), 1, &device).unwrap();
+    let made = from_scratch(find("bert").unwrap(), &table, 30, 0, request(device)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     save(made.model.as_ref(), &made.config, folder.path()).unwrap();
     Some(folder)
@@ -35,7 +40,7 @@ fn folder() -> Option<TempDir> {
 
 fn try_load(folder: &Path) -> Result<distill_models::Loaded, ModelError> {
     let device = devices().remove(0);
-    load(folder, LoadRequest { task: task(), head: HeadPolicy::Reinitialise, seed: 1, device, dropout: None })
+    load(folder, request(device))
 }
 
 fn failure(folder: &Path) -> ModelError {

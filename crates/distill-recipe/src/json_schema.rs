@@ -263,7 +263,10 @@ mod tests {
             "null" => Vec::new(),
             "boolean" => vec![true.into(), false.into()],
             "string" => vec![if schema.get("pattern").is_some() { "cuda:1" } else { "x" }.into()],
-            "integer" => vec![(bound("minimum").unwrap() as u64).into(), 1_000.into()],
+            "integer" => {
+                let largest = bound("maximum").map_or(1_000, |maximum| maximum as u64);
+                vec![(bound("minimum").unwrap() as u64).into(), largest.into()]
+            }
             "number" => {
                 let mut all = vec![json!(0.5)];
                 all.extend(bound("minimum").map(Json::from));

@@ -22,6 +22,8 @@ const CHECKSUM_FILE: &str = "checksums.json";
 const STEP_PREFIX: &str = "step-";
 const BEST_PREFIX: &str = "best-";
 const PARTIAL_PREFIX: &str = ".partial-";
+const PARTIAL_STEP_PREFIX: &str = ".partial-step-";
+const PARTIAL_BEST_PREFIX: &str = ".partial-best-";
 
 /// Where the loop is: all that a resumed run needs besides weights and moments.
 ///
@@ -189,7 +191,9 @@ impl CheckpointStore {
         for (_, path) in self.list(STEP_PREFIX)?.into_iter().rev() {
             match read(&path) {
                 Ok(checkpoint) => return Ok((Some(checkpoint), damaged)),
-                Err(error) => damaged.push(format!("passed over the checkpoint `{}`: {error}", path.display())),
+                Err(error) => {
+                    damaged.push(format!("passed over the checkpoint `{}`: {error}", path.display()))
+                }
             }
         }
         Ok((None, damaged))
@@ -222,7 +226,11 @@ impl CheckpointStore {
         let surplus = keep.map_or(0, |keep| steps.len().saturating_sub(keep.max(1)));
         let best = state.best.as_ref().map(|best| best.step);
         let other_best = self.list(BEST_PREFIX)?.into_iter().filter(|(step, _)| Some(*step) != best);
-        for (_, path) in steps.into_iter().take(surplus).chain(other_best) {
+        // Left by a process that was killed while it wrote.
+        let partial = [PARTIAL_STEP_PREFIX, PARTIAL_BEST_PREFIX].map(|prefix| self.list(prefix));
+        let [partial_steps, partial_best] = partial;
+        let partial = partial_steps?.into_iter().chain(partial_best?);
+        for (_, path) in steps.into_iter().take(surplus).chain(other_best).chain(partial) {
             remove_folder(&path)?;
         }
         Ok(())

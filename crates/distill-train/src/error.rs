@@ -157,24 +157,43 @@ impl TrainError {
 
     /// Whether the cause is what the user gave (exit code 2), not what happened on the way (1).
     pub fn is_input(&self) -> bool {
-        !matches!(self, Self::Io { .. } | Self::NotFinite { .. } | Self::CorruptCheckpoint { .. } | Self::OutputLocked { .. })
+        !matches!(
+            self,
+            Self::Io { .. }
+                | Self::NotFinite { .. }
+                | Self::CorruptCheckpoint { .. }
+                | Self::OutputLocked { .. }
+        )
     }
 
     /// The way out, where the message does not say it.
     pub fn help(&self) -> Option<String> {
         let help = match self {
-            Self::OutputExists { .. } => "go on with it by `--resume`, replace it by `--overwrite`, or choose another `output_dir`",
+            Self::OutputExists { .. } => {
+                "go on with it by `--resume`, replace it by `--overwrite`, or choose another `output_dir`"
+            }
             Self::OutputNotARun { .. } => "choose another `output_dir`; `--overwrite` replaces only runs",
             Self::OutputLocked { .. } => "wait for it, or choose another `output_dir`",
             Self::NothingToResume { .. } => "leave `--resume` away, or check `output_dir`",
-            Self::ResumeDiffers { .. } => "put the settings back to go on, or start anew by `--overwrite` or in another `output_dir`",
-            Self::CorruptCheckpoint { .. } => "remove that folder; `--resume` then takes the checkpoint before it",
-            Self::NotFinite { .. } => "lower `learning_rate`, raise `warmup_ratio`, check the data, or write `on_nan = \"skip\"`",
-            Self::TooLittle { what: "memory", .. } => "lower `batch_size` (and raise `gradient_accumulation_steps`), `max_length`, or take a smaller model",
-            Self::TooLittle { .. } => "free some space, choose another `output_dir`, or lower `save_total_limit`",
+            Self::ResumeDiffers { .. } => {
+                "put the settings back to go on, or start anew by `--overwrite` or in another `output_dir`"
+            }
+            Self::CorruptCheckpoint { .. } => {
+                "remove that folder; `--resume` then takes the checkpoint before it"
+            }
+            Self::NotFinite { .. } => {
+                "lower `learning_rate`, raise `warmup_ratio`, check the data, or write `on_nan = \"skip\"`"
+            }
+            Self::TooLittle { what: "memory", .. } => {
+                "lower `batch_size` (and raise `gradient_accumulation_steps`), `max_length`, or take a smaller model"
+            }
+            Self::TooLittle { .. } => {
+                "free some space, choose another `output_dir`, or lower `save_total_limit`"
+            }
             Self::VocabularyMismatch { .. } => "use the tokenizer that the model was trained with",
             Self::TooLong { .. } => "lower `max_length`",
             Self::Unusable { help, .. } => help,
+            Self::Data(error) => return error.help(),
             _ => return None,
         };
         Some(help.to_owned())

@@ -60,7 +60,12 @@ fn compare(key: &str, then: &Value, now: &Value, lines: &mut Vec<String>) {
             let added = now.keys().filter(|name| !then.contains_key(*name));
             for name in then.keys().chain(added) {
                 let missing = Value::Null;
-                compare(&join(name), then.get(name).unwrap_or(&missing), now.get(name).unwrap_or(&missing), lines);
+                compare(
+                    &join(name),
+                    then.get(name).unwrap_or(&missing),
+                    now.get(name).unwrap_or(&missing),
+                    lines,
+                );
             }
         }
         _ => lines.push(describe(key, then, now)),
@@ -89,9 +94,13 @@ mod tests {
 
     #[test]
     fn names_each_setting_that_changed() {
-        let then = json!({ "recipe": { "seed": 1, "train": { "epochs": 3.0, "threads": 1 } }, "weights": "a" });
+        let then =
+            json!({ "recipe": { "seed": 1, "train": { "epochs": 3.0, "threads": 1 } }, "weights": "a" });
         let now = json!({ "recipe": { "seed": 2, "train": { "epochs": 3.0, "threads": 2, "dropout": 0.1 } }, "weights": "a" });
-        assert_eq!(differences(&then, &now), ["`seed` was `1`, is `2`", "`train.dropout` was not set, is `0.1`"]);
+        assert_eq!(
+            differences(&then, &now),
+            ["`seed` was `1`, is `2`", "`train.dropout` was not set, is `0.1`"]
+        );
         assert!(differences(&now, &now).is_empty());
     }
 }

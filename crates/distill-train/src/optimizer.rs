@@ -23,18 +23,26 @@ impl Optimizer {
     /// An optimiser for the parameters of `model`, with nothing remembered.
     pub fn new(adamw: AdamW, rules: &GroupRules, model: &dyn Model) -> Self {
         let group = |parameter: &_| rules.group(parameter, model.layer_of(&parameter.name));
-        let groups = model.parameters().iter().map(|parameter| (parameter.name.clone(), group(parameter))).collect();
+        let groups =
+            model.parameters().iter().map(|parameter| (parameter.name.clone(), group(parameter))).collect();
         Self { adamw, groups, states: IndexMap::new() }
     }
 
     /// One update of every parameter that has a gradient; gradients are multiplied by `grad_scale` first.
-    pub fn step(&mut self, model: &mut dyn Model, mut gradients: Gradients, learning_rate: f64, grad_scale: f64) {
+    pub fn step(
+        &mut self,
+        model: &mut dyn Model,
+        mut gradients: Gradients,
+        learning_rate: f64,
+        grad_scale: f64,
+    ) {
         model.update(&mut |parameter, value| {
             let Some(gradient) = gradients.swap_remove(&parameter.name) else { return value };
             let group = self.groups[&parameter.name];
             let state = self.states.swap_remove(&parameter.name);
             let rate = learning_rate * group.learning_rate_scale;
-            let (value, state) = self.adamw.step(value, gradient, state, rate, group.weight_decay, grad_scale);
+            let (value, state) =
+                self.adamw.step(value, gradient, state, rate, group.weight_decay, grad_scale);
             self.states.insert(parameter.name.clone(), state);
             value
         });
@@ -90,7 +98,8 @@ impl Optimizer {
 
 /// Global L2 norm of all gradients, summed in f64.
 pub fn gradient_norm(gradients: &Gradients) -> f64 {
-    let square = |gradient: &Tensor<1>| f64::from((gradient.clone() * gradient.clone()).sum().into_scalar::<f32>());
+    let square =
+        |gradient: &Tensor<1>| f64::from((gradient.clone() * gradient.clone()).sum().into_scalar::<f32>());
     gradients.values().map(square).sum::<f64>().sqrt()
 }
 

@@ -56,11 +56,11 @@ pub struct LabelCount {
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Rows {
     /// Training rows.
-    pub train: usize,
+    pub train: u64,
     /// Validation rows.
-    pub validation: usize,
+    pub validation: u64,
     /// Test rows.
-    pub test: usize,
+    pub test: u64,
 }
 
 /// Lengths in tokens.

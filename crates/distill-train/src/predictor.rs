@@ -95,7 +95,8 @@ impl Predictor {
         let pad = self.tokenizer.pad_token_id().unwrap_or(0);
         let batch = collate_sequences(&sequences, 0, &padding(pad, self.max_length))?;
         let shape = [batch.batch_size, batch.sequence_length];
-        let input = ModelInput::new(&batch.input_ids, &batch.attention_mask, None, shape, &self.model.device());
+        let input =
+            ModelInput::new(&batch.input_ids, &batch.attention_mask, None, shape, &self.model.device());
         let output = self.model.forward(&input, ForwardOptions::default(), &mut Dropout::off());
         Ok(logits_of(output.logits).into_iter().map(|logits| self.answer(logits)).collect())
     }

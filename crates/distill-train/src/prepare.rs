@@ -2,152 +2,31 @@
 
 use crate::error::TrainError;
 use crate::events::{Event, Observer};
+use crate::memory::{available_disk, available_memory};
 use crate::parameter_groups::GroupRules;
+use crate::plan::{ModelSize, Need};
+use crate::recipe_checks::{metric_of, task_of, validate};
 use crate::record::DataFile;
 use crate::rows::{Rows, Source};
-use crate::tasks::{ClassificationTask, TASKS, Task};
+use crate::tasks::{ClassificationTask, Task};
 use burn::tensor::Device;
 use distill_data::hub::{self, Download, ModelReference};
 use distill_data::tokenizer::{Tokenizer, TokenizerKind, TrainConfig};
 use distill_data::{
-    Column, DataError, DataSpec, Format, LabelMap, LabelSource, LabelStart, fetch, scan_classification, seeded_subset,
-    stratified_split,
+    Column, DataError, DataSpec, Format, LabelMap, LabelSource, LabelStart, fetch, scan_classification,
+    seeded_subset, stratified_split,
 };
-use distill_eval::{Metric, metrics};
-use distill_models::{ARCHITECTURES, ConfigError, HeadPolicy, LoadRequest, Loaded, Task as ModelTask, find, from_scratch, load};
+use distill_eval::Metric;
+use distill_models::{
+    ConfigError, EncoderConfig, HeadPolicy, LoadRequest, Loaded, ModelConfig, Task as ModelTask, find,
+    from_scratch, load,
+};
 use distill_ops::{DeviceSpec, resolve};
-use distill_recipe::{
-    Component, ComponentSchema, DataFormat, DataTable, Document, Fault, Faults, ModelTable, Recipe,
-    TokenizerTraining,
-};
+use distill_recipe::{Component, DataFormat, DataTable, Faults, ModelTable, Recipe, TokenizerTraining};
 use regex::Regex;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// What validation chooses the model by, unless the recipe names another metric.
-const DEFAULT_METRIC: &str = "accuracy";
-
-/// The kinds of task and the architectures that a recipe can name.
-pub fn components() -> Vec<ComponentSchema> {
-    let tasks = TASKS.iter().map(|task| ComponentSchema {
-        table: "task",
-        tag: "kind",
-        name: task.name,
-        schema: (task.schema)(),
-    });
-    let architectures = ARCHITECTURES.iter().map(|architecture| ComponentSchema {
-        table: "model",
-        tag: "architecture",
-        name: architecture.model_type,
-        schema: architecture.scratch_schema(),
-    });
-    tasks.chain(architectures).collect()
-}
-
-/// The JSON Schema of recipes, for editors.
-pub fn json_schema() -> serde_json::Value {
-    distill_recipe::json_schema(&components())
-}
-
-/// Reads a recipe with its `--set` overrides and checks all that can be checked without reading data.
-///
-/// # Errors
-/// [`TrainError::Recipe`] with every mistake in it.
-pub fn read_recipe(path: &Path, overrides: &[String]) -> Result<Recipe, TrainError> {
-    let document = Document::read(path, overrides)?;
-    let recipe = Recipe::from_document(document, &components())?;
-    validate(&recipe)?;
-    Ok(recipe)
-}
-
-/// Checks what only this crate knows: tasks, metrics, devices, and that named files are there.
-///
-/// # Errors
-/// [`TrainError::Recipe`] with every mistake.
-pub fn validate(recipe: &Recipe) -> Result<(), TrainError> {
-    let mut faults = Vec::new();
-    parse_task(recipe, &mut faults);
-    parse_metric(recipe, &mut faults);
-    check_files(recipe, &mut faults);
-    if recipe.train.early_stopping_patience.is_some() && !has_validation(&recipe.data) {
-        let message = "`early_stopping_patience` needs validation rows, and there are none";
-        let help = "set `validation_fraction` or `validation` in `[data]`".to_owned();
-        faults.push(recipe.fault_at("train.early_stopping_patience", message, Some(help)));
-    }
-    if faults.is_empty() { Ok(()) } else { Err(recipe.faults(faults).into()) }
-}
-
-fn has_validation(data: &DataTable) -> bool {
-    data.validation.is_some() || data.validation_fraction > 0.0
-}
-
-fn parse_task(recipe: &Recipe, faults: &mut Vec<Fault>) -> Option<Task> {
-    let kind = TASKS.iter().find(|kind| kind.name == recipe.task.name);
-    match kind {
-        Some(kind) => (kind.parse)(&recipe.task, faults),
-        None => {
-            let known: Vec<&str> = TASKS.iter().map(|kind| kind.name).collect();
-            faults.push(distill_recipe::unknown_component_fault(&recipe.task, "task", &known));
-            None
-        }
-    }
-}
-
-fn parse_metric(recipe: &Recipe, faults: &mut Vec<Fault>) -> Option<Metric> {
-    let name = recipe.train.metric_for_best_model.as_deref().unwrap_or(DEFAULT_METRIC);
-    let metric = metrics::by_name(name);
-    if metric.is_none() {
-        let near = metrics::did_you_mean(metrics::CLASSIFICATION, name);
-        let known = metrics::names(metrics::CLASSIFICATION).map(|name| format!("`{name}`")).collect::<Vec<_>>();
-        let known = format!("known: {}", known.join(", "));
-        let help = near.first().map_or(known.clone(), |near| format!("did you mean `{near}`? {known}"));
-        let message = format!("unknown metric `{name}`");
-        faults.push(recipe.fault_at("train.metric_for_best_model", message, Some(help)));
-    }
-    metric
-}
-
-/// Files that are named without a wildcard must be there; hub addresses are left to the hub.
-fn check_files(recipe: &Recipe, faults: &mut Vec<Fault>) {
-    let data = &recipe.data;
-    let lists = [("train", Some(&data.train)), ("validation", data.validation.as_ref()), ("test", data.test.as_ref())];
-    for (key, list) in lists {
-        for (index, source) in list.iter().flat_map(|list| list.iter()).enumerate() {
-            if source.starts_with("hf://") || source.contains(['*', '?', '[']) || Path::new(source).is_file() {
-                continue;
-            }
-            let path = Path::new(source);
-            let message = match path.is_dir() {
-                true => format!("`{source}` is a folder, not a file"),
-                false => format!("there is no file `{source}`"),
-            };
-            let help = match path.is_dir() {
-                true => format!("name the files, for example `{}/*.csv`", source.trim_end_matches('/')),
-                false => missing_file_help(path),
-            };
-            let item = format!("data.{key}.{index}");
-            let key = if recipe.document.root.at(&item).is_some() { item } else { format!("data.{key}") };
-            faults.push(recipe.fault_at(&key, message, Some(help)));
-        }
-    }
-}
-
-fn missing_file_help(path: &Path) -> String {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return format!(
-            "there is no folder `{}` either; relative paths count from the working directory",
-            folder.display()
-        );
-    };
-    let names: Vec<String> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    let wanted = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    match distill_recipe::did_you_mean(&wanted, names.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean `{}`?", folder.join(near).display()),
-        None => "relative paths count from the working directory".to_owned(),
-    }
-}
 
 /// Everything that a run works with.
 pub struct Prepared {
@@ -185,12 +64,8 @@ pub struct Prepared {
 /// Whatever the user has to mend, before anything is written.
 pub fn prepare(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Prepared, TrainError> {
     validate(recipe)?;
-    let mut faults = Vec::new();
-    let task = parse_task(recipe, &mut faults);
-    let metric = parse_metric(recipe, &mut faults);
-    let (Some(Task::Classification(task)), Some(metric)) = (task, metric) else {
-        return Err(recipe.faults(faults).into());
-    };
+    let Task::Classification(task) = task_of(recipe)?;
+    let metric = metric_of(recipe)?;
     let spec: DeviceSpec = recipe.device.parse()?;
     let device = resolve(spec)?;
     let data = read_data(recipe, &task, observer)?;
@@ -199,9 +74,11 @@ pub fn prepare(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Prepared,
         ModelTable::Scratch(_) => None,
     };
     let tokenizer = read_tokenizer(recipe, folder.as_deref(), &data.train, observer)?;
+    let encoder = read_config(recipe, folder.as_deref(), &tokenizer)?;
+    check_fit(recipe, &tokenizer, encoder.as_ref())?;
+    check_needs(recipe, encoder.as_ref())?;
     let names = data.labels.names().to_vec();
     let loaded = read_model(recipe, folder.as_deref(), &tokenizer, names, &device, observer)?;
-    check_fit(recipe, &tokenizer, &loaded)?;
     let rules = GroupRules {
         weight_decay: recipe.train.weight_decay,
         freeze: freeze_patterns(recipe)?,
@@ -232,7 +109,11 @@ pub fn prepare(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Prepared,
     prepared.loaded.model.set_trainable(&|name| rules.trainable(name));
     if !prepared.loaded.model.parameters().iter().any(|parameter| rules.trainable(&parameter.name)) {
         let help = "leave at least the classifier's parameters free".to_owned();
-        let fault = recipe.fault_at("train.freeze", "`freeze` matches every parameter: nothing is left to train", Some(help));
+        let fault = recipe.fault_at(
+            "train.freeze",
+            "`freeze` matches every parameter: nothing is left to train",
+            Some(help),
+        );
         return Err(recipe.faults(vec![fault]).into());
     }
     Ok(prepared)
@@ -259,7 +140,11 @@ struct Data {
     warnings: Vec<String>,
 }
 
-fn read_data(recipe: &Recipe, task: &ClassificationTask, observer: &mut dyn Observer) -> Result<Data, TrainError> {
+fn read_data(
+    recipe: &Recipe,
+    task: &ClassificationTask,
+    observer: &mut dyn Observer,
+) -> Result<Data, TrainError> {
     let table = &recipe.data;
     let mut files = Vec::new();
     let start = table.labels_start.map(|start| if start == 0 { LabelStart::Zero } else { LabelStart::One });
@@ -402,7 +287,8 @@ fn read_tokenizer(
     match model {
         Some(folder) => Ok(Tokenizer::load(folder)?),
         None => {
-            let help = "add `[tokenizer]` with `train = { vocab_size = 4000 }` or `path = \"...\"`".to_owned();
+            let help =
+                "add `[tokenizer]` with `train = { vocab_size = 4000 }` or `path = \"...\"`".to_owned();
             let message = "a model from scratch needs a tokenizer";
             Err(recipe.faults(vec![recipe.fault_at("model.architecture", message, Some(help))]).into())
         }
@@ -434,9 +320,11 @@ fn read_model(
     match (&recipe.model, folder) {
         (ModelTable::Scratch(component), _) => {
             observer.event(&Event::Stage { message: format!("making a new {} model", component.name) });
-            let architecture = find(&component.name).map_err(|error| scratch_faults(recipe, component, vec![error]))?;
-            let (table, pad) = (scratch_table(component, dropout), tokenizer.pad_token_id().unwrap_or(0));
-            from_scratch(architecture, &table, tokenizer.vocab_size(), pad, task, seed, &device)
+            let architecture =
+                find(&component.name).map_err(|error| scratch_faults(recipe, component, vec![error]))?;
+            let (table, pad) = (scratch_table(component), tokenizer.pad_token_id().unwrap_or(0));
+            let request = LoadRequest { task, seed, device, dropout, head: HeadPolicy::Reinitialise };
+            from_scratch(architecture, &table, tokenizer.vocab_size(), pad, request)
                 .map_err(|errors| scratch_faults(recipe, component, errors).into())
         }
         (ModelTable::Pretrained { path }, folder) => {
@@ -448,38 +336,94 @@ fn read_model(
     }
 }
 
-/// The table of a component without its tag; `train.dropout` stands for the two dropout keys that are not given.
-fn scratch_table(component: &Component, dropout: Option<f64>) -> serde_json::Value {
+/// The configuration alone: sizes are checked before the weights take their memory.
+fn read_config(
+    recipe: &Recipe,
+    folder: Option<&Path>,
+    tokenizer: &Tokenizer,
+) -> Result<Box<dyn EncoderConfig>, TrainError> {
+    match (&recipe.model, folder) {
+        (ModelTable::Pretrained { path }, folder) => {
+            Ok(ModelConfig::read(folder.unwrap_or(Path::new(path)))?.encoder)
+        }
+        (ModelTable::Scratch(component), _) => {
+            let faults = |errors| TrainError::from(scratch_faults(recipe, component, errors));
+            let architecture = find(&component.name).map_err(|error| faults(vec![error]))?;
+            let pad = tokenizer.pad_token_id().unwrap_or(0);
+            architecture.from_scratch(&scratch_table(component), tokenizer.vocab_size(), pad).map_err(faults)
+        }
+    }
+}
+
+/// The table of a component without its tag.
+fn scratch_table(component: &Component) -> serde_json::Value {
     let mut table = component.to_json();
     if let Some(table) = table.as_object_mut() {
         table.remove(&component.tag);
-        for key in ["hidden_dropout_prob", "attention_probs_dropout_prob"] {
-            if let Some(dropout) = dropout {
-                table.entry(key).or_insert(dropout.into());
-            }
-        }
     }
     table
 }
 
 /// What is wrong with the table of a model from scratch, at the keys that it is about.
 fn scratch_faults(recipe: &Recipe, component: &Component, errors: Vec<ConfigError>) -> Faults {
-    let fault = |error: ConfigError| component.fault_at(error.key().unwrap_or_default(), error.to_string(), None);
+    let fault =
+        |error: ConfigError| component.fault_at(error.key().unwrap_or_default(), error.to_string(), None);
     recipe.faults(errors.into_iter().map(fault).collect())
 }
 
 /// Whether tokens and lengths fit the model.
-fn check_fit(recipe: &Recipe, tokenizer: &Tokenizer, loaded: &Loaded) -> Result<(), TrainError> {
-    let model = loaded.config.encoder.vocab_size();
+fn check_fit(recipe: &Recipe, tokenizer: &Tokenizer, encoder: &dyn EncoderConfig) -> Result<(), TrainError> {
+    let model = encoder.vocab_size();
     // A model may have more rows than its tokenizer has tokens: rounded up, or reserved.
     if tokenizer.vocab_size() > model {
         return Err(TrainError::VocabularyMismatch { tokenizer: tokenizer.vocab_size(), model });
     }
-    let limit = loaded.config.encoder.max_length();
+    let limit = encoder.max_length();
     if recipe.data.max_length > limit {
         let help = Some(format!("lower it to {limit} or less"));
-        let message = format!("`max_length` is {}, the model reads at most {limit} tokens", recipe.data.max_length);
+        let message =
+            format!("`max_length` is {}, the model reads at most {limit} tokens", recipe.data.max_length);
         return Err(recipe.faults(vec![recipe.fault_at("data.max_length", message, help)]).into());
+    }
+    Ok(())
+}
+
+/// Sizes of a model of which `parameters` numbers are there and `trainable_parameters` are trained.
+pub(crate) fn model_size(
+    encoder: &dyn EncoderConfig,
+    parameters: u64,
+    trainable_parameters: u64,
+) -> ModelSize {
+    ModelSize {
+        parameters,
+        trainable_parameters,
+        hidden_size: encoder.hidden_size() as u64,
+        num_hidden_layers: encoder.num_hidden_layers() as u64,
+        num_attention_heads: encoder.num_attention_heads() as u64,
+        intermediate_size: encoder.intermediate_size() as u64,
+    }
+}
+
+/// Memory and disk space that the run needs, and what is there.
+pub(crate) fn needs(recipe: &Recipe, size: &ModelSize) -> (Need, Need) {
+    let kept =
+        recipe.train.save_total_limit.map_or_else(|| recipe.train.epochs.ceil() as u64, |limit| limit as u64);
+    let (batch, length) = (recipe.train.batch_size as u64, recipe.data.max_length as u64);
+    let memory =
+        Need { needed_bytes: size.training_memory(batch, length), available_bytes: available_memory() };
+    let disk = Need { needed_bytes: size.disk(kept), available_bytes: available_disk(&recipe.output_dir) };
+    (memory, disk)
+}
+
+/// Refuses a run that cannot fit, before its model is made.
+fn check_needs(recipe: &Recipe, encoder: &dyn EncoderConfig) -> Result<(), TrainError> {
+    let parameters = encoder.approximate_parameters();
+    let (memory, disk) = needs(recipe, &model_size(encoder, parameters, parameters));
+    for (what, need) in [("memory", memory), ("disk space", disk)] {
+        if need.is_short() {
+            let available = need.available_bytes.unwrap_or_default();
+            return Err(TrainError::TooLittle { what, needed: need.needed_bytes, available });
+        }
     }
     Ok(())
 }

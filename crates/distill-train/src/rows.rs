@@ -126,8 +126,14 @@ impl TokenizedRows {
     ///
     /// # Errors
     /// [`TrainError::Data`] if the cache cannot be read.
-    pub fn batch(&self, positions: &[usize], pad_token_id: u32, max_length: usize) -> Result<Batch, TrainError> {
-        let rows: Vec<usize> = positions.iter().filter_map(|&position| self.rows.get(position).copied()).collect();
+    pub fn batch(
+        &self,
+        positions: &[usize],
+        pad_token_id: u32,
+        max_length: usize,
+    ) -> Result<Batch, TrainError> {
+        let rows: Vec<usize> =
+            positions.iter().filter_map(|&position| self.rows.get(position).copied()).collect();
         Ok(collate(&self.dataset, &rows, &padding(pad_token_id, max_length))?)
     }
 }

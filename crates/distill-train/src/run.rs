@@ -5,11 +5,10 @@ use crate::error::TrainError;
 use crate::evaluate::{Batching, predict_rows};
 use crate::events::{Event, Observer};
 use crate::fingerprint::{differences, fingerprint};
-use crate::memory::{available_disk, available_memory};
 use crate::optimizer::Optimizer;
-use crate::plan::{LabelCount, ModelPlan, ModelSize, Need, PlanReport, Rows as RowCounts, Steps, TokenLengths};
+use crate::plan::{LabelCount, ModelPlan, ModelSize, PlanReport, Rows as RowCounts, Steps, TokenLengths};
 use crate::predictions::write_predictions;
-use crate::prepare::{Prepared, prepare};
+use crate::prepare::{self, Prepared, prepare};
 use crate::record::{Metrics, RunRecord, RunSummary, StepCount, Timings, TrainMetrics, now};
 use crate::rows::{self, Rows, TokenizedRows};
 use crate::run_folder::{PREDICTIONS_FILE, RECIPE_FILE, RunFolder, Start, Status, check};
@@ -80,7 +79,11 @@ pub fn plan(recipe: &Recipe, observer: &mut dyn Observer) -> Result<PlanReport, 
 ///
 /// # Errors
 /// What the user has to mend, before anything is written; then what happens on the way, with the last checkpoint kept.
-pub fn run(recipe: &Recipe, options: &RunOptions, observer: &mut dyn Observer) -> Result<RunOutcome, TrainError> {
+pub fn run(
+    recipe: &Recipe,
+    options: &RunOptions,
+    observer: &mut dyn Observer,
+) -> Result<RunOutcome, TrainError> {
     let begin = Instant::now();
     let output_dir = &recipe.output_dir;
     if check(output_dir, options.start)? == Status::Finished && options.start == Start::Resume {
@@ -91,7 +94,6 @@ pub fn run(recipe: &Recipe, options: &RunOptions, observer: &mut dyn Observer) -
         observer.event(&Event::Warning { message: warning.clone() });
     }
     report_new_weights(&prepared, observer);
-    check_needs(&prepared)?;
     let print = fingerprint(&prepared)?;
     let store = CheckpointStore::new(output_dir);
     let (checkpoint, damaged) = match options.start {
@@ -157,6 +159,11 @@ pub fn run(recipe: &Recipe, options: &RunOptions, observer: &mut dyn Observer) -
             fingerprint: &print,
             save_model: &save_model,
             metrics_log: &mut folder.metrics_log(state.step)?,
+            on_checkpoint: &mut |state| {
+                record_progress(&mut record, state);
+                record.stamp(Status::Running.name());
+                folder.write_record(&record)
+            },
             interrupt: &options.interrupt,
             observer,
         };
@@ -204,8 +211,9 @@ fn finish(
     if let (Some(test), Some(rows)) = (&datasets.test, &prepared.test) {
         let start = Instant::now();
         let total = Some(test.len() as u64);
-        let mut progress =
-            |done| observer.event(&Event::Progress { what: "measuring on the test set".to_owned(), done, total });
+        let mut progress = |done| {
+            observer.event(&Event::Progress { what: "measuring on the test set".to_owned(), done, total })
+        };
         let batching = Batching {
             batch_size: settings.eval_batch_size,
             pad_token_id: settings.pad_token_id,
@@ -263,7 +271,8 @@ fn reload(prepared: &Prepared, folder: &Path, trained_on: bool) -> Result<Box<dy
 fn report_new_weights(prepared: &Prepared, observer: &mut dyn Observer) {
     let report = &prepared.loaded.report;
     if prepared.recipe.model.path().is_some() && !report.newly_initialised.is_empty() {
-        let message = format!("starts at random, not in the checkpoint: {}", report.newly_initialised.join(", "));
+        let message =
+            format!("starts at random, not in the checkpoint: {}", report.newly_initialised.join(", "));
         observer.event(&Event::Note { message });
     }
     if !report.unused.is_empty() {
@@ -316,7 +325,11 @@ fn leaked_rows(datasets: &Datasets) -> Result<usize, TrainError> {
 fn leak_warning(datasets: &Datasets) -> Result<Option<String>, TrainError> {
     let leaked = leaked_rows(datasets)?;
     let rows = datasets.test.as_ref().map_or(0, TokenizedRows::len);
-    Ok((leaked > 0).then(|| format!("{leaked} of {rows} test rows are also training rows: the test is not honest")))
+    Ok((leaked > 0).then(|| {
+        format!(
+            "{leaked} of {rows} test rows have the same tokens as a training row, which flatters the scores"
+        )
+    }))
 }
 
 fn loop_settings(prepared: &Prepared, rows: usize) -> LoopSettings {
@@ -368,41 +381,7 @@ fn model_size(prepared: &Prepared) -> ModelSize {
         parameters += size;
         trainable_parameters += if prepared.rules.trainable(&parameter.name) { size } else { 0 };
     }
-    let config = &prepared.loaded.config.encoder;
-    ModelSize {
-        parameters,
-        trainable_parameters,
-        hidden_size: config.hidden_size() as u64,
-        num_hidden_layers: config.num_hidden_layers() as u64,
-        num_attention_heads: config.num_attention_heads() as u64,
-        intermediate_size: config.intermediate_size() as u64,
-    }
-}
-
-fn needs(prepared: &Prepared) -> (Need, Need) {
-    let (recipe, size) = (&prepared.recipe, model_size(prepared));
-    let kept = recipe.train.save_total_limit.map_or_else(|| recipe.train.epochs.ceil() as u64, |limit| limit as u64);
-    let batch = recipe.train.batch_size as u64;
-    let memory = Need {
-        needed_bytes: size.training_memory(batch, recipe.data.max_length as u64),
-        available_bytes: available_memory(),
-    };
-    let disk = Need { needed_bytes: size.disk(kept), available_bytes: available_disk(&recipe.output_dir) };
-    (memory, disk)
-}
-
-/// Refuses a run that cannot fit.
-///
-/// The model is loaded by now: what the process already holds is part of what it needs.
-fn check_needs(prepared: &Prepared) -> Result<(), TrainError> {
-    let (memory, disk) = needs(prepared);
-    for (what, need) in [("memory", memory), ("disk space", disk)] {
-        let available = need.available_bytes.unwrap_or(u64::MAX);
-        if available < need.needed_bytes {
-            return Err(TrainError::TooLittle { what, needed: need.needed_bytes, available });
-        }
-    }
-    Ok(())
+    prepare::model_size(prepared.loaded.config.encoder.as_ref(), parameters, trainable_parameters)
 }
 
 fn model_plan(prepared: &Prepared) -> ModelPlan {
@@ -418,9 +397,9 @@ fn model_plan(prepared: &Prepared) -> ModelPlan {
 }
 
 fn row_counts(prepared: &Prepared) -> RowCounts {
-    let count = |rows: &Option<Rows>| rows.as_ref().map_or(0, Rows::len);
+    let count = |rows: &Option<Rows>| rows.as_ref().map_or(0, Rows::len) as u64;
     RowCounts {
-        train: prepared.train.len(),
+        train: prepared.train.len() as u64,
         validation: count(&prepared.validation),
         test: count(&prepared.test),
     }
@@ -442,13 +421,7 @@ fn plan_of(prepared: &Prepared, datasets: &Datasets) -> PlanReport {
         test: test[id],
     });
     let lengths = TokenStats::new(&datasets.train.full_lengths(), recipe.data.max_length);
-    let (memory, disk) = needs(prepared);
-    let mut warnings = prepared.warnings.clone();
-    for (what, need) in [("memory", memory), ("disk space", disk)] {
-        if need.is_short() {
-            warnings.push(format!("too little {what}: the run would be refused"));
-        }
-    }
+    let (memory, disk) = prepare::needs(recipe, &model_size(prepared));
     PlanReport {
         name: recipe.name.clone(),
         output_dir: recipe.output_dir.display().to_string(),
@@ -472,7 +445,7 @@ fn plan_of(prepared: &Prepared, datasets: &Datasets) -> PlanReport {
         epochs: steps.total as f64 / steps.per_epoch as f64,
         memory,
         disk,
-        warnings,
+        warnings: prepared.warnings.clone(),
     }
 }
 

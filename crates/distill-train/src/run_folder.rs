@@ -181,7 +181,9 @@ impl RunFolder {
             let path = self.path.join(name);
             let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             match removed {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(TrainError::io(&path)(error)),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(TrainError::io(&path)(error));
+                }
                 _ => {}
             }
         }
@@ -219,7 +221,9 @@ fn status(path: &Path) -> Result<Status, TrainError> {
     let file = path.join(RUN_FILE);
     let text = match fs::read(&file) {
         Ok(text) => text,
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+        {
             return Ok(Status::Absent);
         }
         Err(error) => return Err(TrainError::io(&file)(error)),
@@ -284,7 +288,10 @@ mod tests {
     fn one_process_at_a_time() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let held = RunFolder::claim(folder.path(), Start::Fresh).expect("claims");
-        assert!(matches!(RunFolder::claim(folder.path(), Start::Fresh), Err(TrainError::OutputLocked { .. })));
+        assert!(matches!(
+            RunFolder::claim(folder.path(), Start::Fresh),
+            Err(TrainError::OutputLocked { .. })
+        ));
         drop(held);
         RunFolder::claim(folder.path(), Start::Fresh).expect("claims again");
     }

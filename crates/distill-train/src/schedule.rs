@@ -80,7 +80,10 @@ mod tests {
         ];
         for (kind, warmup, step, expected) in cases {
             let found = schedule(kind, warmup).at(step);
-            assert!((found - expected).abs() < 1e-12, "{kind:?} warmup {warmup} step {step}: {found} != {expected}");
+            assert!(
+                (found - expected).abs() < 1e-12,
+                "{kind:?} warmup {warmup} step {step}: {found} != {expected}"
+            );
         }
     }
 

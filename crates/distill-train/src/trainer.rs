@@ -81,6 +81,8 @@ pub struct Trainer<'a> {
     pub save_model: &'a dyn Fn(&dyn Model, &Path) -> Result<(), TrainError>,
     /// `metrics.jsonl`.
     pub metrics_log: &'a mut MetricsLog,
+    /// Called after each checkpoint.
+    pub on_checkpoint: &'a mut dyn FnMut(&LoopState) -> Result<(), TrainError>,
     /// Set from outside to stop after the current step.
     pub interrupt: &'a AtomicBool,
     /// Whoever watches.
@@ -184,8 +186,7 @@ impl Trainer<'_> {
             let batch = self.train.batch(rows, self.settings.pad_token_id, self.settings.max_length)?;
             sums.tokens += batch.tokens() as u64;
             let mut dropout = Dropout::new(self.settings.seed, step, micro_step as u64);
-            let output =
-                self.model.forward(&self.input(&batch), ForwardOptions::default(), &mut dropout);
+            let output = self.model.forward(&self.input(&batch), ForwardOptions::default(), &mut dropout);
             let smoothing = self.settings.label_smoothing;
             let loss_sum = hard_labels(output.logits, &batch.labels, smoothing, &self.model.device());
             sums.loss_sum += f64::from(loss_sum.clone().into_scalar::<f32>());
@@ -294,7 +295,15 @@ impl Trainer<'_> {
         self.metrics_log.append("validation", &line)?;
         let metric = self.settings.metric.name.to_owned();
         let report = Box::new(report);
-        self.observer.event(&Event::Validated { step: state.step, epoch, report, metric, value, best: better, seconds });
+        self.observer.event(&Event::Validated {
+            step: state.step,
+            epoch,
+            report,
+            metric,
+            value,
+            best: better,
+            seconds,
+        });
         if let Some(patience) = self.settings.early_stopping_patience
             && state.evaluations_without_improvement >= patience
             && state.step < self.settings.total_steps
@@ -311,6 +320,6 @@ impl Trainer<'_> {
         let keep = self.settings.save_total_limit;
         let path = self.store.save(state, self.fingerprint, self.optimizer, keep, &save_model)?;
         self.observer.event(&Event::CheckpointSaved { step: state.step, path });
-        Ok(())
+        (self.on_checkpoint)(state)
     }
 }

@@ -86,7 +86,7 @@ impl Inspect {
         let devices = Devices::look();
         match self.format {
             Format::Json => Ok(output::print_json(&devices)?),
-            Format::Text => Ok(output::print(&devices.render(Paint::stdout()))?),
+            Format::Text => Ok(output::print(&devices.render(Paint::stdout(), width()))?),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::terminal::{Manner, Voice};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::num::NonZeroUsize;
 
-/// Fine-tunes and distils language models: one recipe file in, one Hugging Face checkpoint out.
+/// Fine-tunes small transformers: one recipe file in, one Hugging Face checkpoint out.
 #[derive(Debug, Parser)]
 #[command(name = "distill", version, arg_required_else_help = true, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {

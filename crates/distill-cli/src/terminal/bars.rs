@@ -1,21 +1,25 @@
 //! Progress on a terminal: a bar for training, a line for whatever else is going on.
 
-use super::Voice;
 use super::sentences::{skipped, started, stopped_early, trimmed, validated};
 use super::smoothing::Smoothed;
+use super::table::shorten;
 use super::units::{clock, learning_rate, short_count};
+use super::{Voice, width};
 use distill_train::{Event, Observer, StepRecord};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Duration;
 
+/// Columns that a line keeps free.
+const MARGIN: usize = 6;
 const TICK: Duration = Duration::from_millis(100);
 
-const STAGE: &str = "{spinner} {wide_msg}";
-const COUNTED: &str = "{spinner} {msg}  {wide_bar}  {human_pos} of {human_len}";
+// The last line of each stays short of the right edge: the `^C` that a terminal echoes must not break it.
+const STAGE: &str = "{spinner} {msg}";
+const COUNTED: &str = "{spinner} {msg}  {bar:24}  {human_pos} of {human_len}";
 const DOWNLOADING: &str =
-    "{spinner} {msg}  {wide_bar}  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}";
+    "{spinner} {msg}  {bar:24}  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}";
 const COUNTING: &str = "{spinner} {msg}  {human_pos}";
-const TRAINING: &str = "{spinner} step {pos}/{len}  {wide_bar}  {percent}%{prefix}\n  {wide_msg}";
+const TRAINING: &str = "{spinner} step {pos}/{len}  {wide_bar}  {percent}%{prefix}\n  {msg}";
 
 /// Draws bars.
 pub struct Bars {
@@ -43,7 +47,7 @@ impl Bars {
     fn stage(&mut self, message: &str) {
         self.end_stage();
         let bar = self.bars.add(ProgressBar::new_spinner().with_style(style(STAGE)));
-        bar.set_message(message.to_owned());
+        bar.set_message(shorten(message, width().saturating_sub(MARGIN)));
         bar.enable_steady_tick(TICK);
         self.stage = Some((message.to_owned(), bar));
     }
@@ -98,7 +102,7 @@ impl Training {
         self.smoothed.add(record);
         let left = self.total_steps.saturating_sub(record.step);
         self.bar.set_prefix(format!("  {} left", clock(self.smoothed.seconds_for(left))));
-        self.bar.set_message(format!(
+        let numbers = format!(
             "epoch {:.2}/{}  loss {:.4}  lr {}  {} examples/s  {} tokens/s",
             record.epoch,
             trimmed(self.epochs),
@@ -106,7 +110,8 @@ impl Training {
             learning_rate(record.learning_rate),
             short_count(self.smoothed.examples_per_second()),
             short_count(self.smoothed.tokens_per_second()),
-        ));
+        );
+        self.bar.set_message(shorten(&numbers, width().saturating_sub(MARGIN)));
         self.bar.set_position(record.step);
     }
 }

@@ -43,22 +43,27 @@ impl Paint {
 
     /// For errors.
     pub fn red(self, text: impl Display) -> String {
-        self.wrap("1;31", text)
+        self.wrap("1;91", text)
     }
 
     /// For warnings.
     pub fn yellow(self, text: impl Display) -> String {
-        self.wrap("1;33", text)
+        self.wrap("1;93", text)
     }
 
     /// For what went well.
     pub fn green(self, text: impl Display) -> String {
-        self.wrap("1;32", text)
+        self.wrap("1;92", text)
     }
 
-    /// For places and hints.
+    /// For hints.
+    pub fn cyan(self, text: impl Display) -> String {
+        self.wrap("96", text)
+    }
+
+    /// For what is merely told.
     pub fn blue(self, text: impl Display) -> String {
-        self.wrap("1;34", text)
+        self.wrap("1;94", text)
     }
 
     /// Whether this adds colours.
@@ -78,6 +83,6 @@ mod tests {
     #[test]
     fn plain_paint_adds_nothing() {
         assert_eq!(Paint::PLAIN.red("error"), "error");
-        assert_eq!(Paint { colours: true }.red("error"), "\u{1b}[1;31merror\u{1b}[0m");
+        assert_eq!(Paint { colours: true }.red("error"), "\u{1b}[1;91merror\u{1b}[0m");
     }
 }

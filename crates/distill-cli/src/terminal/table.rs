@@ -118,6 +118,17 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Breaks a line that is too long into several, the later ones indented; shorter ones stay as they are.
+pub fn fold(line: &str, width: usize) -> String {
+    const INDENT: &str = "  ";
+    if measure_text_width(line) <= width {
+        return line.to_owned();
+    }
+    let begin: String = line.chars().take_while(|character| character.is_whitespace()).collect();
+    let room = width.saturating_sub(begin.len() + INDENT.len());
+    begin.clone() + &wrap(line, room).join(&format!("\n{begin}{INDENT}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +154,13 @@ mod tests {
         assert_eq!(wrap("one two  three", 8), ["one two", "three"]);
         assert_eq!(wrap("unbreakable a", 5), ["unbreakable", "a"]);
         assert!(wrap(" ", 5).is_empty());
+    }
+
+    #[test]
+    fn only_long_lines_are_folded() {
+        assert_eq!(fold("short  line", 20), "short  line");
+        assert_eq!(fold("  a longer line of words", 18), "  a longer line\n    of words");
+        assert_eq!(fold("unbreakable", 5), "unbreakable");
     }
 
     #[test]

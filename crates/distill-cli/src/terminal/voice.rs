@@ -4,10 +4,11 @@ use super::bars::Bars;
 use super::json_lines::JsonLines;
 use super::plain_lines::PlainLines;
 use super::quiet::Quiet;
+use super::table::fold;
 use super::{Paint, width};
 use crate::failure::Failure;
 use distill_train::Observer;
-use indicatif::MultiProgress;
+use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 
@@ -88,7 +89,7 @@ impl Voice {
         }
         match self.manner {
             Manner::Json => self.line(&json!({"event": "note", "message": message}).to_string()),
-            Manner::Bars | Manner::Lines => self.line(&format!("{} {message}", self.paint.blue("note:"))),
+            Manner::Bars | Manner::Lines => self.told("note:", message, Paint::blue),
         }
     }
 
@@ -96,10 +97,18 @@ impl Voice {
     pub fn warning(&self, message: &str) {
         match self.manner {
             Manner::Json => self.line(&json!({"event": "warning", "message": message}).to_string()),
-            Manner::Bars | Manner::Lines => {
-                self.line(&format!("{} {message}", self.paint.yellow("warning:")));
-            }
+            Manner::Bars | Manner::Lines => self.told("warning:", message, Paint::yellow),
         }
+    }
+
+    fn told(&self, heading: &str, message: &str, paint: fn(Paint, String) -> String) {
+        let line = format!("{} {message}", paint(self.paint, heading.to_owned()));
+        self.line(&fold(&line, self.width()));
+    }
+
+    /// Columns to keep to; a file has room for any line.
+    fn width(&self) -> usize {
+        if self.manner == Manner::Bars { width() } else { usize::MAX }
     }
 
     /// Why the command ended.
@@ -110,9 +119,20 @@ impl Voice {
             }
             return;
         }
-        let text = failure.render(self.paint, width());
+        let text = failure.render(self.paint, self.width());
         if !text.is_empty() {
             self.line(text.trim_end_matches('\n'));
+        }
+    }
+
+    /// Leaves the bars as they are and draws none any more.
+    ///
+    /// A terminal echoes `^C` behind the last bar, which breaks into a line of its own: bars that are drawn on would
+    /// leave torn ones above them.
+    pub fn freeze(&self) {
+        if self.manner == Manner::Bars {
+            self.bars.set_draw_target(ProgressDrawTarget::hidden());
+            let _ = write!(std::io::stderr(), "\r\u{1b}[K");
         }
     }
 
