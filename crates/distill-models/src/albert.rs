@@ -83,7 +83,7 @@ impl EncoderConfig for AlbertConfig {
         ]
         .map(|size| size as u64);
         let layer = 4 * hidden * hidden + 2 * hidden * inner + 9 * hidden + inner;
-        (vocab + length + hidden) * embedding + layers * layer
+        ((vocab + length + hidden) * embedding).saturating_add(layers.saturating_mul(layer))
     }
 
     fn to_json(&self) -> Map<String, Value> {

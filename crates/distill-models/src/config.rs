@@ -143,8 +143,9 @@ pub trait EncoderConfig: fmt::Debug + Send + Sync {
             self.num_hidden_layers(),
         ]
         .map(|size| size as u64);
+        // Sizes are at most 2^24 each.
         let layer = 4 * hidden * hidden + 2 * hidden * inner + 9 * hidden + inner;
-        (vocab + length) * hidden + layers * layer
+        ((vocab + length) * hidden).saturating_add(layers.saturating_mul(layer))
     }
     /// Hugging Face's keys, `model_type` left out.
     fn to_json(&self) -> Map<String, Value>;
@@ -325,6 +326,9 @@ fn faults_by_key<T: DeserializeOwned>(table: &Map<String, Value>) -> Vec<ConfigE
         .collect()
 }
 
+/// No network comes near this size; a damaged file does, and would ask for all memory.
+const LARGEST_SIZE: usize = 1 << 24;
+
 /// Collects the faults of a configuration's values.
 #[derive(Default)]
 pub(crate) struct Checks(Vec<ConfigError>);
@@ -333,6 +337,9 @@ impl Checks {
     pub(crate) fn positive(&mut self, key: &str, value: usize) {
         if value == 0 {
             self.0.push(ConfigError::value(key, value, "must be at least 1"));
+        }
+        if value > LARGEST_SIZE {
+            self.0.push(ConfigError::value(key, value, format!("must be at most {LARGEST_SIZE}")));
         }
     }
 

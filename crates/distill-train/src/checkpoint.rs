@@ -34,6 +34,8 @@ pub struct LoopState {
     pub step: u64,
     /// Steps left out because their loss was not finite.
     pub skipped_steps: u64,
+    /// Of them, those since the last step that was taken.
+    pub skipped_in_a_row: u64,
     /// The losses since the last line of `metrics.jsonl`.
     pub window: LossWindow,
     /// Loss of the whole run so far.
@@ -222,7 +224,9 @@ impl CheckpointStore {
     }
 
     fn remove_stale(&self, state: &LoopState, keep: Option<usize>) -> Result<(), TrainError> {
-        let steps = self.list(STEP_PREFIX)?;
+        // A checkpoint ahead of this one is damaged: a resume passed over it.
+        let (steps, ahead): (Vec<_>, Vec<_>) =
+            self.list(STEP_PREFIX)?.into_iter().partition(|(step, _)| *step <= state.step);
         let surplus = keep.map_or(0, |keep| steps.len().saturating_sub(keep.max(1)));
         let best = state.best.as_ref().map(|best| best.step);
         let other_best = self.list(BEST_PREFIX)?.into_iter().filter(|(step, _)| Some(*step) != best);
@@ -230,7 +234,7 @@ impl CheckpointStore {
         let partial = [PARTIAL_STEP_PREFIX, PARTIAL_BEST_PREFIX].map(|prefix| self.list(prefix));
         let [partial_steps, partial_best] = partial;
         let partial = partial_steps?.into_iter().chain(partial_best?);
-        for (_, path) in steps.into_iter().take(surplus).chain(other_best).chain(partial) {
+        for (_, path) in steps.into_iter().take(surplus).chain(ahead).chain(other_best).chain(partial) {
             remove_folder(&path)?;
         }
         Ok(())

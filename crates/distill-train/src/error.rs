@@ -130,6 +130,9 @@ pub enum TrainError {
         /// The model's limit.
         limit: usize,
     },
+    /// Stopped from outside where there is nothing to save.
+    #[error("stopped")]
+    Interrupted,
     /// The model cannot be used as it is asked to be.
     #[error("{message}")]
     Unusable {
@@ -157,13 +160,16 @@ impl TrainError {
 
     /// Whether the cause is what the user gave (exit code 2), not what happened on the way (1).
     pub fn is_input(&self) -> bool {
-        !matches!(
-            self,
+        match self {
             Self::Io { .. }
-                | Self::NotFinite { .. }
-                | Self::CorruptCheckpoint { .. }
-                | Self::OutputLocked { .. }
-        )
+            | Self::NotFinite { .. }
+            | Self::CorruptCheckpoint { .. }
+            | Self::OutputLocked { .. }
+            | Self::Interrupted
+            | Self::Eval(EvalError::NotFinite { .. })
+            | Self::Hub(HubError::Network { .. } | HubError::Disk { .. } | HubError::Corrupt { .. }) => false,
+            _ => true,
+        }
     }
 
     /// The way out, where the message does not say it.
@@ -177,6 +183,9 @@ impl TrainError {
             Self::NothingToResume { .. } => "leave `--resume` away, or check `output_dir`",
             Self::ResumeDiffers { .. } => {
                 "put the settings back to go on, or start anew by `--overwrite` or in another `output_dir`"
+            }
+            Self::CorruptCheckpoint { file } if file.to_string_lossy().contains("best-") => {
+                "the best model is lost: start anew by `--overwrite`"
             }
             Self::CorruptCheckpoint { .. } => {
                 "remove that folder; `--resume` then takes the checkpoint before it"

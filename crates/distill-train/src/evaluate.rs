@@ -6,6 +6,7 @@ use distill_data::sequential_batches;
 use distill_eval::Predictions;
 use distill_models::{ForwardOptions, Model, ModelInput};
 use distill_ops::Dropout;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How batches are made for a model.
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +31,26 @@ pub fn predict_rows(
     batching: Batching,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Predictions, TrainError> {
+    predict_unless(&AtomicBool::new(false), model, rows, batching, progress)
+}
+
+/// [`predict_rows`] that gives up once `interrupt` is set.
+///
+/// # Errors
+/// [`TrainError::Interrupted`], and those of [`predict_rows`].
+pub fn predict_unless(
+    interrupt: &AtomicBool,
+    model: &dyn Model,
+    rows: &TokenizedRows,
+    batching: Batching,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Predictions, TrainError> {
     let mut logits: Vec<Vec<f32>> = vec![Vec::new(); rows.len()];
     let mut done = 0;
     for positions in sequential_batches(rows.lengths(), batching.batch_size) {
+        if interrupt.load(Ordering::Relaxed) {
+            return Err(TrainError::Interrupted);
+        }
         let batch = rows.batch(&positions, batching.pad_token_id, batching.max_length)?;
         let shape = [batch.batch_size, batch.sequence_length];
         let types = Some(batch.token_type_ids.as_slice());

@@ -1,14 +1,23 @@
 //! What a run is made from, so that a resume with other settings, data or weights is refused.
 
 use crate::checkpoint::hex;
-use crate::error::TrainError;
 use crate::prepare::Prepared;
+use distill_ops::describe as describe_device;
+use distill_recipe::Recipe;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 /// Settings that may change between two parts of a run: the result does not depend on them.
 const FREE: &[&str] = &[
+    "recipe.name",
     "recipe.output_dir",
+    // Told by content, or by the device that is found.
+    "recipe.device",
+    "recipe.model.path",
+    "recipe.tokenizer.path",
+    "recipe.data.train",
+    "recipe.data.validation",
+    "recipe.data.test",
     "recipe.train.threads",
     "recipe.train.save_total_limit",
     "recipe.train.save_steps",
@@ -20,18 +29,21 @@ const FREE: &[&str] = &[
 ///
 /// Data is told by content, not by name: files may be moved. The weights that a run starts from are hashed before its
 /// first step.
-///
-/// # Errors
-/// Never, but for a tensor that cannot be read from the device.
-pub fn fingerprint(prepared: &Prepared) -> Result<Value, TrainError> {
+pub fn fingerprint(prepared: &Prepared) -> Value {
     let files: Vec<Value> = prepared.files.iter().map(|file| json!([file.used_as, file.sha256])).collect();
-    Ok(json!({
+    json!({
         "recipe": prepared.recipe.resolved(),
         "data": files,
         "labels": prepared.labels.names(),
         "tokenizer": prepared.tokenizer.hash(),
         "weights": weights_hash(prepared),
-    }))
+        "device": describe_device(&prepared.device),
+    })
+}
+
+/// The part of a [`fingerprint`] that needs nothing but the recipe.
+pub fn recipe_fingerprint(recipe: &Recipe) -> Value {
+    json!({ "recipe": recipe.resolved() })
 }
 
 fn weights_hash(prepared: &Prepared) -> String {
@@ -79,6 +91,7 @@ fn describe(key: &str, then: &Value, now: &Value) -> String {
     };
     match key {
         "data" => "the data files have changed".to_owned(),
+        "labels" => "the labels have changed".to_owned(),
         "tokenizer" => "the tokenizer has changed".to_owned(),
         "weights" => "the weights that the run started from have changed".to_owned(),
         key => {

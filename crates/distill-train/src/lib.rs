@@ -4,6 +4,7 @@
 //! [`run()`] trains ([`trainer`]), keeps checkpoints ([`checkpoint`]), chooses by validation, tests once and saves.
 
 pub mod checkpoint;
+pub mod datasets;
 pub mod error;
 pub mod evaluate;
 pub mod events;
@@ -27,10 +28,10 @@ pub mod trainer;
 
 pub use error::TrainError;
 pub use events::{Event, LoggedRecord, Observer, Silent, StepRecord};
-pub use plan::PlanReport;
+pub use plan::{PlanReport, plan};
 pub use predictor::{Prediction, Predictor, evaluate_files};
 pub use prepare::prepare;
 pub use recipe_checks::{components, json_schema, read_recipe, validate};
 pub use record::{RunSummary, Timings};
-pub use run::{RunOptions, RunOutcome, plan, run};
+pub use run::{RunOptions, RunOutcome, run};
 pub use run_folder::Start;

@@ -1,5 +1,15 @@
 //! What a run will do, decided without training: what `distill plan` shows and what is checked before a run.
 
+use crate::datasets::{Datasets, tokenize};
+use crate::error::TrainError;
+use crate::events::Observer;
+use crate::memory::{available_disk, available_memory};
+use crate::prepare::{Prepared, Shortage, prepare};
+use crate::rows;
+use distill_data::{TokenStats, label_counts};
+use distill_models::EncoderConfig;
+use distill_ops::describe;
+use distill_recipe::Recipe;
 use serde::Serialize;
 
 /// What a run will do, and what it needs.
@@ -160,21 +170,154 @@ impl ModelSize {
     /// Weights, gradients, both moments and one copy that the update makes of each tensor in turn; and what the
     /// backward pass needs of every layer.
     pub fn training_memory(&self, batch: u64, length: u64) -> u64 {
-        let tokens = batch * length;
-        let layer = tokens * self.hidden_size * HIDDEN_TENSORS
-            + tokens * self.intermediate_size * INTERMEDIATE_TENSORS
-            + tokens * length * self.num_attention_heads * SCORE_TENSORS;
-        let activations = layer * self.num_hidden_layers * FLOAT;
-        let states = (self.parameters + 4 * self.trainable_parameters) * FLOAT;
-        PROGRAM + states + activations
+        let product =
+            |factors: &[u64]| factors.iter().fold(1u64, |product, &factor| product.saturating_mul(factor));
+        let hidden = product(&[batch, length, self.hidden_size, HIDDEN_TENSORS]);
+        let intermediate = product(&[batch, length, self.intermediate_size, INTERMEDIATE_TENSORS]);
+        let scores = product(&[batch, length, length, self.num_attention_heads, SCORE_TENSORS]);
+        let layer = hidden.saturating_add(intermediate).saturating_add(scores);
+        let activations = product(&[layer, self.num_hidden_layers, FLOAT]);
+        let states = product(&[self.trainable_parameters, 4, FLOAT])
+            .saturating_add(product(&[self.parameters, FLOAT]));
+        PROGRAM.saturating_add(states).saturating_add(activations)
     }
 
     /// Disk space of a run that keeps `checkpoints` of them, in bytes: those, one being written, the best model and
     /// the final one.
     pub fn disk(&self, checkpoints: u64) -> u64 {
-        let weights = self.parameters * FLOAT;
-        let checkpoint = weights + (CHECKPOINT_FLOATS - 1) * self.trainable_parameters * FLOAT;
-        checkpoint * (checkpoints + 1) + 3 * weights
+        let weights = self.parameters.saturating_mul(FLOAT);
+        let moments = self.trainable_parameters.saturating_mul((CHECKPOINT_FLOATS - 1) * FLOAT);
+        let checkpoint = weights.saturating_add(moments);
+        checkpoint.saturating_mul(checkpoints.saturating_add(1)).saturating_add(weights.saturating_mul(3))
+    }
+}
+
+/// Sizes of a model of which `parameters` numbers are there and `trainable_parameters` are trained.
+pub(crate) fn encoder_size(
+    encoder: &dyn EncoderConfig,
+    parameters: u64,
+    trainable_parameters: u64,
+) -> ModelSize {
+    ModelSize {
+        parameters,
+        trainable_parameters,
+        hidden_size: encoder.hidden_size() as u64,
+        num_hidden_layers: encoder.num_hidden_layers() as u64,
+        num_attention_heads: encoder.num_attention_heads() as u64,
+        intermediate_size: encoder.intermediate_size() as u64,
+    }
+}
+
+/// Memory that training needs on `rows` rows of at most `longest` tokens, and what is there.
+pub(crate) fn memory_need(recipe: &Recipe, size: &ModelSize, rows: usize, longest: usize) -> Need {
+    let batch = recipe.train.batch_size.min(rows) as u64;
+    Need { needed_bytes: size.training_memory(batch, longest as u64), available_bytes: available_memory() }
+}
+
+/// Disk space that the run needs, and what is there.
+pub(crate) fn disk_need(recipe: &Recipe, size: &ModelSize) -> Need {
+    let kept = recipe.train.save_total_limit.map_or(recipe.train.epochs.ceil() as u64, |limit| limit as u64);
+    Need { needed_bytes: size.disk(kept), available_bytes: available_disk(&recipe.output_dir) }
+}
+
+/// What a run of this recipe will do and need, without training; nothing stays on the disk.
+///
+/// # Errors
+/// Whatever would stop the run before its first step.
+pub fn plan(recipe: &Recipe, observer: &mut dyn Observer) -> Result<PlanReport, TrainError> {
+    let prepared = prepare(recipe, Shortage::Tell, observer)?;
+    let scratch = tempfile::tempdir().map_err(TrainError::io(&std::env::temp_dir()))?;
+    let datasets = tokenize(&prepared, scratch.path(), observer)?;
+    let mut report = plan_of(&prepared, &datasets);
+    report.warnings.extend(datasets.leak_warning()?);
+    Ok(report)
+}
+
+/// Optimizer steps of a run over `rows` rows; the last step of an epoch may be smaller.
+pub(crate) fn steps(recipe: &Recipe, rows: usize) -> Steps {
+    let train = &recipe.train;
+    let per_epoch = rows.div_ceil(train.batch_size).div_ceil(train.gradient_accumulation_steps).max(1) as u64;
+    let total = train.max_steps.unwrap_or_else(|| (train.epochs * per_epoch as f64).ceil() as u64).max(1);
+    let ratio = train.warmup_ratio.unwrap_or(0.0);
+    let warmup = train.warmup_steps.unwrap_or_else(|| (ratio * total as f64).ceil() as u64).min(total);
+    Steps { per_epoch, total, warmup }
+}
+
+pub(crate) fn model_size(prepared: &Prepared) -> ModelSize {
+    let (mut parameters, mut trainable_parameters) = (0, 0);
+    for parameter in prepared.loaded.model.parameters() {
+        let size = parameter.shape.iter().product::<usize>() as u64;
+        parameters += size;
+        trainable_parameters += if prepared.rules.trainable(&parameter.name) { size } else { 0 };
+    }
+    encoder_size(prepared.loaded.config.encoder.as_ref(), parameters, trainable_parameters)
+}
+
+pub(crate) fn model_plan(prepared: &Prepared) -> ModelPlan {
+    let size = model_size(prepared);
+    ModelPlan {
+        source: prepared.model_source.clone(),
+        architecture: prepared.loaded.config.architecture.model_type.to_owned(),
+        parameters: size.parameters,
+        trainable_parameters: size.trainable_parameters,
+        newly_initialised: prepared.loaded.report.newly_initialised.clone(),
+        unused: prepared.loaded.report.unused.clone(),
+    }
+}
+
+pub(crate) fn row_counts(prepared: &Prepared) -> Rows {
+    let count = |rows: &Option<rows::Rows>| rows.as_ref().map_or(0, rows::Rows::len) as u64;
+    Rows {
+        train: prepared.train.len() as u64,
+        validation: count(&prepared.validation),
+        test: count(&prepared.test),
+    }
+}
+
+fn plan_of(prepared: &Prepared, datasets: &Datasets) -> PlanReport {
+    let (recipe, steps) = (&prepared.recipe, steps(&prepared.recipe, datasets.train.len()));
+    let names = prepared.labels.names();
+    let count = |rows: Option<&rows::Rows>| {
+        let labels: Vec<u32> = rows.map(|rows| rows.labels().collect()).unwrap_or_default();
+        label_counts(&labels, names.len())
+    };
+    let (train, validation) = (count(Some(&prepared.train)), count(prepared.validation.as_ref()));
+    let test = count(prepared.test.as_ref());
+    let labels = names.iter().enumerate().map(|(id, name)| LabelCount {
+        name: name.clone(),
+        train: train[id],
+        validation: validation[id],
+        test: test[id],
+    });
+    let lengths = TokenStats::new(&datasets.train.full_lengths(), recipe.data.max_length);
+    let size = model_size(prepared);
+    let longest = datasets.train.lengths().iter().copied().max().unwrap_or(1);
+    let memory = memory_need(recipe, &size, datasets.train.len(), longest as usize);
+    let disk = disk_need(recipe, &size);
+    PlanReport {
+        name: recipe.name.clone(),
+        output_dir: recipe.output_dir.display().to_string(),
+        device: describe(&prepared.device),
+        task: recipe.task.name.clone(),
+        labels: labels.collect(),
+        label_mapping: prepared.labels.describe(),
+        rows: row_counts(prepared),
+        token_lengths: TokenLengths {
+            mean: lengths.mean,
+            p50: lengths.p50 as usize,
+            p90: lengths.p90 as usize,
+            p95: lengths.p95 as usize,
+            p99: lengths.p99 as usize,
+            max: lengths.max as usize,
+        },
+        truncated_share: lengths.truncated_share,
+        max_length: recipe.data.max_length,
+        model: model_plan(prepared),
+        steps,
+        epochs: steps.total as f64 / steps.per_epoch as f64,
+        memory,
+        disk,
+        warnings: prepared.warnings.clone(),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::events::{Event, Observer};
 use crate::prepare::model_folder;
 use crate::rows::{Rows, Source, TokenizedRows, padding, tokenize};
 use distill_data::tokenizer::Tokenizer;
-use distill_data::{DataSpec, LabelSource, collate_sequences, fetch, scan_classification};
+use distill_data::{DataSpec, LabelMap, LabelSource, collate_sequences, fetch, scan_classification};
 use distill_eval::{ClassificationReport, Predictions, softmax};
 use distill_models::{ForwardOptions, HeadPolicy, LoadRequest, Model, ModelConfig, ModelInput, Task, load};
 use distill_ops::{DeviceSpec, Dropout, resolve};
@@ -22,6 +22,7 @@ pub struct Predictor {
     tokenizer: Tokenizer,
     labels: Vec<String>,
     max_length: usize,
+    pad_token_id: u32,
 }
 
 /// What a classifier says of one text.
@@ -74,7 +75,8 @@ impl Predictor {
         }
         let known = tokenizer.model_max_length().unwrap_or(DEFAULT_MAX_LENGTH);
         let max_length = max_length.unwrap_or(known.min(limit));
-        Ok(Self { model: loaded.model.eval_copy(), tokenizer, labels, max_length })
+        let pad_token_id = tokenizer.pad_token_id().or(loaded.config.encoder.pad_token_id()).unwrap_or(0);
+        Ok(Self { model: loaded.model.eval_copy(), tokenizer, labels, max_length, pad_token_id })
     }
 
     /// Names of the labels, in the order of their ids.
@@ -92,8 +94,7 @@ impl Predictor {
         }
         let encoded = self.tokenizer.encode_batch(texts, self.max_length)?;
         let sequences: Vec<Vec<u32>> = encoded.into_iter().map(|text| text.ids).collect();
-        let pad = self.tokenizer.pad_token_id().unwrap_or(0);
-        let batch = collate_sequences(&sequences, 0, &padding(pad, self.max_length))?;
+        let batch = collate_sequences(&sequences, 0, &padding(self.pad_token_id, self.max_length))?;
         let shape = [batch.batch_size, batch.sequence_length];
         let input =
             ModelInput::new(&batch.input_ids, &batch.attention_mask, None, shape, &self.model.device());
@@ -116,19 +117,24 @@ impl Predictor {
 
 /// Measures a model on labelled files.
 ///
-/// Labels are matched by name; integers count from 0 or from 1 in the order of the model's labels.
+/// Labels are matched by `mapping`, that of the run which made the model; without it by name, and integers count from
+/// 0 or from 1 in the order of the model's labels.
 ///
 /// # Errors
 /// Whatever is wrong with the files, or labels that the model does not have.
 pub fn evaluate_files(
     predictor: &Predictor,
     spec: &DataSpec,
+    mapping: Option<&LabelMap>,
     batch_size: usize,
     observer: &mut dyn Observer,
 ) -> Result<(ClassificationReport, Predictions), TrainError> {
     let mut reading =
         |done| observer.event(&Event::Progress { what: "reading rows".to_owned(), done, total: None });
-    let names = LabelSource::Infer { names: Some(&predictor.labels), start: None };
+    let names = match mapping.filter(|mapping| mapping.names() == predictor.labels) {
+        Some(mapping) => LabelSource::Map(mapping),
+        None => LabelSource::Infer { names: Some(&predictor.labels), start: None },
+    };
     let spec = fetch(spec, &mut |_| ())?;
     let scan = scan_classification(&spec, names, &mut reading)?;
     let total = Some(scan.rows);
@@ -139,11 +145,8 @@ pub fn evaluate_files(
     let (tokenizer, max_length) = (&predictor.tokenizer, predictor.max_length);
     let dataset = tokenize(&source, tokenizer, max_length, scratch.path(), &mut tokenizing)?;
     let rows = TokenizedRows::new(Arc::new(dataset), &Rows::all(source));
-    let batching = Batching {
-        batch_size,
-        pad_token_id: predictor.tokenizer.pad_token_id().unwrap_or(0),
-        max_length: predictor.max_length,
-    };
+    let batching =
+        Batching { batch_size, pad_token_id: predictor.pad_token_id, max_length: predictor.max_length };
     let mut measuring = |done| observer.event(&Event::Progress { what: "measuring".to_owned(), done, total });
     let predictions = predict_rows(predictor.model.as_ref(), &rows, batching, &mut measuring)?;
     let report = ClassificationReport::from_predictions(&predictions, &predictor.labels)?;

@@ -2,9 +2,8 @@
 
 use crate::error::TrainError;
 use crate::events::{Event, Observer};
-use crate::memory::{available_disk, available_memory};
 use crate::parameter_groups::GroupRules;
-use crate::plan::{ModelSize, Need};
+use crate::plan::{disk_need, encoder_size, memory_need};
 use crate::recipe_checks::{metric_of, task_of, validate};
 use crate::record::DataFile;
 use crate::rows::{Rows, Source};
@@ -21,12 +20,21 @@ use distill_models::{
     ConfigError, EncoderConfig, HeadPolicy, LoadRequest, Loaded, ModelConfig, Task as ModelTask, find,
     from_scratch, load,
 };
-use distill_ops::{DeviceSpec, resolve};
+use distill_ops::{DeviceSpec, describe, resolve};
 use distill_recipe::{Component, DataFormat, DataTable, Faults, ModelTable, Recipe, TokenizerTraining};
 use regex::Regex;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// What to do about too little memory or disk space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// Refuse: a run.
+    Refuse,
+    /// Tell: a plan, unless not even the weights fit.
+    Tell,
+}
 
 /// Everything that a run works with.
 pub struct Prepared {
@@ -62,7 +70,11 @@ pub struct Prepared {
 ///
 /// # Errors
 /// Whatever the user has to mend, before anything is written.
-pub fn prepare(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Prepared, TrainError> {
+pub fn prepare(
+    recipe: &Recipe,
+    shortage: Shortage,
+    observer: &mut dyn Observer,
+) -> Result<Prepared, TrainError> {
     validate(recipe)?;
     let Task::Classification(task) = task_of(recipe)?;
     let metric = metric_of(recipe)?;
@@ -73,10 +85,11 @@ pub fn prepare(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Prepared,
         ModelTable::Pretrained { path } => Some(model_folder(path, observer)?),
         ModelTable::Scratch(_) => None,
     };
+    check_not_its_own_output(recipe, folder.as_deref())?;
     let tokenizer = read_tokenizer(recipe, folder.as_deref(), &data.train, observer)?;
     let encoder = read_config(recipe, folder.as_deref(), &tokenizer)?;
     check_fit(recipe, &tokenizer, encoder.as_ref())?;
-    check_needs(recipe, encoder.as_ref())?;
+    let short = check_needs(recipe, encoder.as_ref(), &device, shortage)?;
     let names = data.labels.names().to_vec();
     let loaded = read_model(recipe, folder.as_deref(), &tokenizer, names, &device, observer)?;
     let rules = GroupRules {
@@ -86,6 +99,7 @@ pub fn prepare(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Prepared,
         num_hidden_layers: loaded.model.num_hidden_layers(),
     };
     let mut warnings = data.warnings;
+    warnings.extend(short);
     for pattern in rules.unmatched_patterns(loaded.model.as_ref()) {
         warnings.push(format!("`freeze` pattern `{pattern}` matches no parameter of the model"));
     }
@@ -388,42 +402,51 @@ fn check_fit(recipe: &Recipe, tokenizer: &Tokenizer, encoder: &dyn EncoderConfig
     Ok(())
 }
 
-/// Sizes of a model of which `parameters` numbers are there and `trainable_parameters` are trained.
-pub(crate) fn model_size(
+/// Refuses a run that cannot fit, before its model is made: what its batches need is known only later.
+fn check_needs(
+    recipe: &Recipe,
     encoder: &dyn EncoderConfig,
-    parameters: u64,
-    trainable_parameters: u64,
-) -> ModelSize {
-    ModelSize {
-        parameters,
-        trainable_parameters,
-        hidden_size: encoder.hidden_size() as u64,
-        num_hidden_layers: encoder.num_hidden_layers() as u64,
-        num_attention_heads: encoder.num_attention_heads() as u64,
-        intermediate_size: encoder.intermediate_size() as u64,
-    }
-}
-
-/// Memory and disk space that the run needs, and what is there.
-pub(crate) fn needs(recipe: &Recipe, size: &ModelSize) -> (Need, Need) {
-    let kept =
-        recipe.train.save_total_limit.map_or_else(|| recipe.train.epochs.ceil() as u64, |limit| limit as u64);
-    let (batch, length) = (recipe.train.batch_size as u64, recipe.data.max_length as u64);
-    let memory =
-        Need { needed_bytes: size.training_memory(batch, length), available_bytes: available_memory() };
-    let disk = Need { needed_bytes: size.disk(kept), available_bytes: available_disk(&recipe.output_dir) };
-    (memory, disk)
-}
-
-/// Refuses a run that cannot fit, before its model is made.
-fn check_needs(recipe: &Recipe, encoder: &dyn EncoderConfig) -> Result<(), TrainError> {
+    device: &Device,
+    shortage: Shortage,
+) -> Result<Vec<String>, TrainError> {
     let parameters = encoder.approximate_parameters();
-    let (memory, disk) = needs(recipe, &model_size(encoder, parameters, parameters));
-    for (what, need) in [("memory", memory), ("disk space", disk)] {
-        if need.is_short() {
-            let available = need.available_bytes.unwrap_or_default();
-            return Err(TrainError::TooLittle { what, needed: need.needed_bytes, available });
+    // Frozen parameters have no state; which they are is known only from the model.
+    let trained = if recipe.train.freeze.is_empty() { parameters } else { 0 };
+    let size = encoder_size(encoder, parameters, trained);
+    let memory = memory_need(recipe, &size, 1, 1);
+    let mut told = Vec::new();
+    if memory.is_short() && !describe(device).starts_with("cuda") {
+        let available = memory.available_bytes.unwrap_or_default();
+        return Err(TrainError::TooLittle { what: "memory", needed: memory.needed_bytes, available });
+    }
+    let disk = disk_need(recipe, &size);
+    if disk.is_short() {
+        let available = disk.available_bytes.unwrap_or_default();
+        let error = TrainError::TooLittle { what: "disk space", needed: disk.needed_bytes, available };
+        match shortage {
+            Shortage::Refuse => return Err(error),
+            Shortage::Tell => told.push(error.to_string()),
         }
     }
-    Ok(())
+    Ok(told)
+}
+
+/// Refuses to remove the weights that a run is to start from.
+fn check_not_its_own_output(recipe: &Recipe, model: Option<&Path>) -> Result<(), TrainError> {
+    let canonical = |path: &Path| path.canonicalize().ok();
+    match (model.and_then(canonical), canonical(&recipe.output_dir)) {
+        (Some(model), Some(output)) if model.starts_with(&output) => {
+            let help = "choose another `output_dir`".to_owned();
+            let message = "`output_dir` holds the model that the run starts from";
+            Err(recipe.faults(vec![recipe.fault_at("output_dir", message, Some(help))]).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Prepared {
+    /// Id of the padding token: the tokeniser's, else the model's.
+    pub fn pad_token_id(&self) -> u32 {
+        self.tokenizer.pad_token_id().or(self.loaded.config.encoder.pad_token_id()).unwrap_or(0)
+    }
 }

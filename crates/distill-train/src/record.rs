@@ -32,6 +32,8 @@ pub struct RunRecord {
     pub resumed: u64,
     /// The recipe with every override and default.
     pub recipe: serde_json::Value,
+    /// What a resume must agree with.
+    pub fingerprint: serde_json::Value,
     /// The files that were read.
     pub data: Vec<DataFile>,
     /// Rows of each data set.

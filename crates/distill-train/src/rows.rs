@@ -1,6 +1,6 @@
 //! Rows of a data set: where they are read from, which of them, and their tokens.
 //!
-//! Texts are never all held in memory: files are scanned once for labels and checksums, once for tokens.
+//! Files are scanned once for labels and checksums and once for tokens, so that their texts need not fit into memory.
 
 use crate::error::TrainError;
 use distill_data::tokenizer::Tokenizer;

@@ -1,30 +1,26 @@
-//! A run from its recipe to its files, and the plan of one.
+//! A run from its recipe to its files.
 
 use crate::checkpoint::{CheckpointStore, LoopState};
+use crate::datasets::{Datasets, tokenize};
 use crate::error::TrainError;
-use crate::evaluate::{Batching, predict_rows};
+use crate::evaluate::{Batching, predict_unless};
 use crate::events::{Event, Observer};
-use crate::fingerprint::{differences, fingerprint};
+use crate::fingerprint::{differences, fingerprint, recipe_fingerprint};
 use crate::optimizer::Optimizer;
-use crate::plan::{LabelCount, ModelPlan, ModelSize, PlanReport, Rows as RowCounts, Steps, TokenLengths};
+use crate::plan::{memory_need, model_plan, model_size, row_counts, steps};
 use crate::predictions::write_predictions;
-use crate::prepare::{self, Prepared, prepare};
+use crate::prepare::{Prepared, Shortage, prepare};
 use crate::record::{Metrics, RunRecord, RunSummary, StepCount, Timings, TrainMetrics, now};
-use crate::rows::{self, Rows, TokenizedRows};
-use crate::run_folder::{PREDICTIONS_FILE, RECIPE_FILE, RunFolder, Start, Status, check};
+use crate::run_folder::{PREDICTIONS_FILE, RECIPE_FILE, RUN_FILE, RunFolder, Start, Status, check};
 use crate::schedule::Schedule;
 use crate::trainer::{LoopEnd, LoopSettings, Trainer};
-use distill_data::{TokenStats, TokenizedDataset, label_counts};
 use distill_eval::ClassificationReport;
-use distill_models::Model;
-use distill_models::{HeadPolicy, LoadRequest, load, save};
+use distill_models::{HeadPolicy, LoadRequest, Model, Task, load, save};
 use distill_ops::{AdamW, describe};
 use distill_recipe::Recipe;
-use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// How a run is begun and stopped.
@@ -55,26 +51,6 @@ pub enum RunOutcome {
     },
 }
 
-/// Tokenised rows of each data set.
-struct Datasets {
-    train: TokenizedRows,
-    validation: Option<TokenizedRows>,
-    test: Option<TokenizedRows>,
-}
-
-/// What a run of this recipe will do and need, without training; nothing stays on the disk.
-///
-/// # Errors
-/// Whatever would stop the run before its first step.
-pub fn plan(recipe: &Recipe, observer: &mut dyn Observer) -> Result<PlanReport, TrainError> {
-    let prepared = prepare(recipe, observer)?;
-    let scratch = tempfile::tempdir().map_err(TrainError::io(&std::env::temp_dir()))?;
-    let datasets = tokenize(&prepared, scratch.path(), observer)?;
-    let mut report = plan_of(&prepared, &datasets);
-    report.warnings.extend(leak_warning(&datasets)?);
-    Ok(report)
-}
-
 /// Runs a recipe: prepare, train, choose by validation, test once, save.
 ///
 /// # Errors
@@ -86,15 +62,26 @@ pub fn run(
 ) -> Result<RunOutcome, TrainError> {
     let begin = Instant::now();
     let output_dir = &recipe.output_dir;
-    if check(output_dir, options.start)? == Status::Finished && options.start == Start::Resume {
+    let status = check(output_dir, options.start)?;
+    let earlier = match options.start {
+        Start::Resume => Earlier::read(output_dir),
+        Start::Fresh | Start::Overwrite => Earlier::default(),
+    };
+    if status == Status::Finished && options.start == Start::Resume {
+        earlier.compare(output_dir, &recipe_fingerprint(recipe))?;
         return Ok(RunOutcome::AlreadyFinished { output_dir: output_dir.clone() });
     }
-    let mut prepared = prepare(recipe, observer)?;
+    let interrupted = || options.interrupt.load(Ordering::Relaxed);
+    let mut prepared = prepare(recipe, Shortage::Refuse, observer)?;
+    if interrupted() {
+        return Ok(RunOutcome::Interrupted { step: 0, checkpoint: None });
+    }
     for warning in &prepared.warnings {
         observer.event(&Event::Warning { message: warning.clone() });
     }
     report_new_weights(&prepared, observer);
-    let print = fingerprint(&prepared)?;
+    let print = fingerprint(&prepared);
+    earlier.compare(output_dir, &print)?;
     let store = CheckpointStore::new(output_dir);
     let (checkpoint, damaged) = match options.start {
         Start::Resume => store.latest()?,
@@ -104,24 +91,38 @@ pub fn run(
         observer.event(&Event::Warning { message });
     }
     if let Some(checkpoint) = &checkpoint {
-        let differences = differences(&checkpoint.fingerprint, &print);
-        if !differences.is_empty() {
-            return Err(TrainError::ResumeDiffers { path: output_dir.clone(), differences });
-        }
+        compare(output_dir, &checkpoint.fingerprint, &print)?;
     }
 
     let folder = RunFolder::claim(output_dir, options.start)?;
+    let settings = loop_settings(&prepared, prepared.train.len());
+    let mut record = new_record(&prepared, &settings, print.clone());
+    if let Some(checkpoint) = &checkpoint {
+        record_progress(&mut record, &checkpoint.state);
+    }
+    earlier.carry_over(&mut record);
+    record.stamp(Status::Running.name());
+    folder.write_record(&record)?;
     let cache = recipe.data.cache_dir.clone().unwrap_or_else(|| folder.cache());
     let datasets = tokenize(&prepared, &cache, observer)?;
-    if let Some(message) = leak_warning(&datasets)? {
+    if let Err(error) = check_memory(&prepared, &datasets) {
+        if options.start != Start::Resume {
+            folder.abandon()?;
+        }
+        return Err(error);
+    }
+    if interrupted() {
+        record.stamp(Status::Interrupted.name());
+        folder.write_record(&record)?;
+        let checkpoint = checkpoint.map(|checkpoint| checkpoint.path);
+        return Ok(RunOutcome::Interrupted { step: record.steps.done, checkpoint });
+    }
+    if let Some(message) = datasets.leak_warning()? {
         observer.event(&Event::Warning { message });
     }
-    let settings = loop_settings(&prepared, datasets.train.len());
-    let mut record = new_record(&prepared, &settings);
-    record.resumed = u64::from(checkpoint.is_some());
     record.timings.prepare = begin.elapsed().as_secs_f64();
     folder.write_text(RECIPE_FILE, &recipe.resolved_toml())?;
-    record.stamp("running");
+    record.stamp(Status::Running.name());
     folder.write_record(&record)?;
 
     let mut state = LoopState::default();
@@ -171,91 +172,167 @@ pub fn run(
     };
     drop(optimizer);
     record_progress(&mut record, &state);
-    let end = match end {
-        Ok(end) => end,
-        Err(error) => {
-            record.timings.total = begin.elapsed().as_secs_f64();
-            record.stamp("interrupted");
-            folder.write_record(&record)?;
-            return Err(error);
+    let stopped = record.clone();
+    let outcome = match end {
+        Ok(LoopEnd::Finished) => {
+            let finished = Finished {
+                datasets: &datasets,
+                settings: &settings,
+                state: &state,
+                store: &store,
+                folder: &folder,
+                interrupt: &options.interrupt,
+            };
+            finished.save(&mut prepared, record, begin, observer)
         }
+        Ok(LoopEnd::Interrupted) => Err(TrainError::Interrupted),
+        Err(error) => Err(error),
     };
-    if end == LoopEnd::Interrupted {
+    if outcome.is_err() {
+        let mut record = stopped;
         record.timings.total = begin.elapsed().as_secs_f64();
-        record.stamp("interrupted");
+        record.stamp(Status::Interrupted.name());
         folder.write_record(&record)?;
-        let checkpoint = store.latest()?.0.map(|checkpoint| checkpoint.path);
-        return Ok(RunOutcome::Interrupted { step: state.step, checkpoint });
     }
-    finish(&mut prepared, &datasets, &settings, &state, &store, &folder, record, begin, observer)
+    match outcome {
+        Err(TrainError::Interrupted) => {
+            let checkpoint = store.latest()?.0.map(|checkpoint| checkpoint.path);
+            Ok(RunOutcome::Interrupted { step: state.step, checkpoint })
+        }
+        outcome => outcome,
+    }
 }
 
-/// Takes the best model, measures it on the test set once and writes what is left.
-#[allow(clippy::too_many_arguments)]
-fn finish(
-    prepared: &mut Prepared,
-    datasets: &Datasets,
-    settings: &LoopSettings,
-    state: &LoopState,
-    store: &CheckpointStore,
-    folder: &RunFolder,
-    mut record: RunRecord,
-    begin: Instant,
-    observer: &mut dyn Observer,
-) -> Result<RunOutcome, TrainError> {
-    if let Some(best) = state.best.as_ref().filter(|best| best.step != state.step) {
-        prepared.loaded.model = reload(prepared, &store.best(best.step)?, false)?;
+/// What `run.json` says of the parts of this run before this one.
+#[derive(Default)]
+struct Earlier(serde_json::Value);
+
+impl Earlier {
+    fn read(output_dir: &Path) -> Self {
+        let text = std::fs::read(output_dir.join(RUN_FILE)).unwrap_or_default();
+        Self(serde_json::from_slice(&text).unwrap_or_default())
     }
-    let model = prepared.loaded.model.eval_copy();
-    let mut test_report = None;
-    if let (Some(test), Some(rows)) = (&datasets.test, &prepared.test) {
-        let start = Instant::now();
-        let total = Some(test.len() as u64);
-        let mut progress = |done| {
-            observer.event(&Event::Progress { what: "measuring on the test set".to_owned(), done, total })
-        };
-        let batching = Batching {
-            batch_size: settings.eval_batch_size,
-            pad_token_id: settings.pad_token_id,
-            max_length: settings.max_length,
-        };
-        let predictions = predict_rows(model.as_ref(), test, batching, &mut progress)?;
-        let report = ClassificationReport::from_predictions(&predictions, &settings.labels)?;
-        write_predictions(&folder.path().join(PREDICTIONS_FILE), rows, &predictions, &settings.labels)?;
-        record.timings.test = start.elapsed().as_secs_f64();
-        test_report = Some(report);
+
+    /// Refuses to go on with other settings, data or weights.
+    fn compare(&self, output_dir: &Path, now: &serde_json::Value) -> Result<(), TrainError> {
+        match (self.0.get("fingerprint"), now) {
+            (Some(serde_json::Value::Object(then)), serde_json::Value::Object(now)) => {
+                // Of a finished run only the recipe is compared: its data is not read again.
+                let then = then.iter().filter(|(key, _)| now.contains_key(*key));
+                let then = then.map(|(key, value)| (key.clone(), value.clone())).collect();
+                compare(output_dir, &serde_json::Value::Object(then), &now.clone().into())
+            }
+            _ => Ok(()),
+        }
     }
-    save(model.as_ref(), &prepared.loaded.config, folder.path())?;
-    prepared.tokenizer.save(folder.path())?;
-    let validation = state.best.as_ref().map(|best| best.report.clone());
-    record.metrics = Metrics {
-        train: state.total.mean().map(|loss| TrainMetrics { loss }),
-        validation: validation.clone(),
-        test: test_report.clone(),
-    };
-    record.timings.total = begin.elapsed().as_secs_f64();
-    record.stamp("finished");
-    folder.write_record(&record)?;
-    Ok(RunOutcome::Finished(Box::new(RunSummary {
-        name: record.name,
-        output_dir: folder.path().to_owned(),
-        steps: state.step,
-        epochs: state.step as f64 / settings.steps_per_epoch as f64,
-        train_loss: state.total.mean(),
-        best_step: record.steps.best,
-        validation,
-        test: test_report,
-        labels: settings.labels.clone(),
-        seconds: record.timings,
-        peak_memory_bytes: record.peak_memory_bytes,
-        examples_per_second: record.train_examples_per_second.unwrap_or_default(),
-    })))
+
+    fn carry_over(&self, record: &mut RunRecord) {
+        let number = |key: &str| self.0.get(key).and_then(serde_json::Value::as_u64);
+        if let Some(started_at) = number("started_at") {
+            record.started_at = started_at;
+            record.resumed = number("resumed").unwrap_or(0) + 1;
+        }
+    }
+}
+
+fn compare(output_dir: &Path, then: &serde_json::Value, now: &serde_json::Value) -> Result<(), TrainError> {
+    match differences(then, now) {
+        differences if differences.is_empty() => Ok(()),
+        differences => Err(TrainError::ResumeDiffers { path: output_dir.to_owned(), differences }),
+    }
+}
+
+/// Refuses a run whose batches do not fit into memory, now that their lengths are known.
+fn check_memory(prepared: &Prepared, datasets: &Datasets) -> Result<(), TrainError> {
+    let longest = datasets.train.lengths().iter().copied().max().unwrap_or(1);
+    let memory = memory_need(&prepared.recipe, &model_size(prepared), prepared.train.len(), longest as usize);
+    let host = !describe(&prepared.device).starts_with("cuda");
+    match memory.available_bytes {
+        Some(available) if host && memory.is_short() => {
+            Err(TrainError::TooLittle { what: "memory", needed: memory.needed_bytes, available })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A run whose loop has ended.
+struct Finished<'a> {
+    datasets: &'a Datasets,
+    settings: &'a LoopSettings,
+    state: &'a LoopState,
+    store: &'a CheckpointStore,
+    folder: &'a RunFolder,
+    interrupt: &'a AtomicBool,
+}
+
+impl Finished<'_> {
+    /// Takes the best model, measures it on the test set once and writes what is left.
+    fn save(
+        &self,
+        prepared: &mut Prepared,
+        mut record: RunRecord,
+        begin: Instant,
+        observer: &mut dyn Observer,
+    ) -> Result<RunOutcome, TrainError> {
+        if let Some(best) = self.state.best.as_ref().filter(|best| best.step != self.state.step) {
+            prepared.loaded.model = reload(prepared, &self.store.best(best.step)?, false)?;
+        }
+        let model = prepared.loaded.model.eval_copy();
+        let mut test_report = None;
+        if let (Some(test), Some(rows)) = (&self.datasets.test, &prepared.test) {
+            let start = Instant::now();
+            let total = Some(test.len() as u64);
+            let mut progress = |done| {
+                observer.event(&Event::Progress { what: "measuring on the test set".to_owned(), done, total })
+            };
+            let batching = Batching {
+                batch_size: self.settings.eval_batch_size,
+                pad_token_id: self.settings.pad_token_id,
+                max_length: self.settings.max_length,
+            };
+            let predictions = predict_unless(self.interrupt, model.as_ref(), test, batching, &mut progress)?;
+            let report = ClassificationReport::from_predictions(&predictions, &self.settings.labels)?;
+            write_predictions(
+                &self.folder.path().join(PREDICTIONS_FILE),
+                rows,
+                &predictions,
+                &self.settings.labels,
+            )?;
+            record.timings.test = start.elapsed().as_secs_f64();
+            test_report = Some(report);
+        }
+        save(model.as_ref(), &prepared.loaded.config, self.folder.path())?;
+        prepared.tokenizer.save(self.folder.path())?;
+        let validation = self.state.best.as_ref().map(|best| best.report.clone());
+        record.metrics = Metrics {
+            train: self.state.total.mean().map(|loss| TrainMetrics { loss }),
+            validation: validation.clone(),
+            test: test_report.clone(),
+        };
+        record.timings.total = begin.elapsed().as_secs_f64();
+        record.stamp(Status::Finished.name());
+        self.folder.write_record(&record)?;
+        Ok(RunOutcome::Finished(Box::new(RunSummary {
+            name: record.name,
+            output_dir: self.folder.path().to_owned(),
+            steps: self.state.step,
+            epochs: self.state.step as f64 / self.settings.steps_per_epoch as f64,
+            train_loss: self.state.total.mean(),
+            best_step: record.steps.best,
+            validation,
+            test: test_report,
+            labels: self.settings.labels.clone(),
+            seconds: record.timings,
+            peak_memory_bytes: record.peak_memory_bytes,
+            examples_per_second: record.train_examples_per_second.unwrap_or_default(),
+        })))
+    }
 }
 
 /// The weights in `folder`, in the model of this run.
 fn reload(prepared: &Prepared, folder: &Path, trained_on: bool) -> Result<Box<dyn Model>, TrainError> {
     let request = LoadRequest {
-        task: distill_models::Task::Classification { id2label: prepared.labels.names().to_vec() },
+        task: Task::Classification { id2label: prepared.labels.names().to_vec() },
         seed: prepared.recipe.seed,
         device: prepared.device.clone().autodiff(),
         dropout: prepared.recipe.train.dropout,
@@ -280,56 +357,6 @@ fn report_new_weights(prepared: &Prepared, observer: &mut dyn Observer) {
         observer.event(&Event::Note { message });
     }
     observer.event(&Event::Note { message: prepared.labels.describe() });
-}
-
-fn tokenize(prepared: &Prepared, cache: &Path, observer: &mut dyn Observer) -> Result<Datasets, TrainError> {
-    let max_length = prepared.recipe.data.max_length;
-    let mut done: Vec<(Arc<rows::Source>, Arc<TokenizedDataset>)> = Vec::new();
-    let mut one = |rows: &Rows, what: &str| {
-        // Training and validation rows are often parts of one source, which is tokenised once.
-        if let Some((_, dataset)) = done.iter().find(|(source, _)| Arc::ptr_eq(source, &rows.source)) {
-            return Ok(TokenizedRows::new(dataset.clone(), rows));
-        }
-        let total = Some(rows.source.scan.rows);
-        let what = format!("tokenising {what} rows");
-        let mut progress = |done| observer.event(&Event::Progress { what: what.clone(), done, total });
-        let dataset = rows::tokenize(&rows.source, &prepared.tokenizer, max_length, cache, &mut progress)?;
-        let dataset = Arc::new(dataset);
-        done.push((rows.source.clone(), dataset.clone()));
-        Ok::<_, TrainError>(TokenizedRows::new(dataset, rows))
-    };
-    Ok(Datasets {
-        train: one(&prepared.train, "training")?,
-        validation: prepared.validation.as_ref().map(|rows| one(rows, "validation")).transpose()?,
-        test: prepared.test.as_ref().map(|rows| one(rows, "test")).transpose()?,
-    })
-}
-
-/// How many test rows have the very tokens of a training row: an honest test has none.
-fn leaked_rows(datasets: &Datasets) -> Result<usize, TrainError> {
-    let Some(test) = &datasets.test else { return Ok(0) };
-    let digest = |rows: &TokenizedRows, position| {
-        let mut hasher = DefaultHasher::new();
-        rows.read(position)?.hash(&mut hasher);
-        Ok::<u64, TrainError>(hasher.finish())
-    };
-    let train = &datasets.train;
-    let seen = (0..train.len()).map(|position| digest(train, position)).collect::<Result<HashSet<_>, _>>()?;
-    let mut leaked = 0;
-    for position in 0..test.len() {
-        leaked += usize::from(seen.contains(&digest(test, position)?));
-    }
-    Ok(leaked)
-}
-
-fn leak_warning(datasets: &Datasets) -> Result<Option<String>, TrainError> {
-    let leaked = leaked_rows(datasets)?;
-    let rows = datasets.test.as_ref().map_or(0, TokenizedRows::len);
-    Ok((leaked > 0).then(|| {
-        format!(
-            "{leaked} of {rows} test rows have the same tokens as a training row, which flatters the scores"
-        )
-    }))
 }
 
 fn loop_settings(prepared: &Prepared, rows: usize) -> LoopSettings {
@@ -358,98 +385,13 @@ fn loop_settings(prepared: &Prepared, rows: usize) -> LoopSettings {
         save_total_limit: train.save_total_limit,
         metric: prepared.metric,
         early_stopping_patience: train.early_stopping_patience,
-        pad_token_id: prepared.tokenizer.pad_token_id().unwrap_or(0),
+        pad_token_id: prepared.pad_token_id(),
         max_length: recipe.data.max_length,
         labels: prepared.labels.names().to_vec(),
     }
 }
 
-/// Optimizer steps of a run over `rows` rows; the last step of an epoch may be smaller.
-fn steps(recipe: &Recipe, rows: usize) -> Steps {
-    let train = &recipe.train;
-    let per_epoch = rows.div_ceil(train.batch_size).div_ceil(train.gradient_accumulation_steps).max(1) as u64;
-    let total = train.max_steps.unwrap_or_else(|| (train.epochs * per_epoch as f64).ceil() as u64).max(1);
-    let ratio = train.warmup_ratio.unwrap_or(0.0);
-    let warmup = train.warmup_steps.unwrap_or_else(|| (ratio * total as f64).ceil() as u64).min(total);
-    Steps { per_epoch, total, warmup }
-}
-
-fn model_size(prepared: &Prepared) -> ModelSize {
-    let (mut parameters, mut trainable_parameters) = (0, 0);
-    for parameter in prepared.loaded.model.parameters() {
-        let size = parameter.shape.iter().product::<usize>() as u64;
-        parameters += size;
-        trainable_parameters += if prepared.rules.trainable(&parameter.name) { size } else { 0 };
-    }
-    prepare::model_size(prepared.loaded.config.encoder.as_ref(), parameters, trainable_parameters)
-}
-
-fn model_plan(prepared: &Prepared) -> ModelPlan {
-    let size = model_size(prepared);
-    ModelPlan {
-        source: prepared.model_source.clone(),
-        architecture: prepared.loaded.config.architecture.model_type.to_owned(),
-        parameters: size.parameters,
-        trainable_parameters: size.trainable_parameters,
-        newly_initialised: prepared.loaded.report.newly_initialised.clone(),
-        unused: prepared.loaded.report.unused.clone(),
-    }
-}
-
-fn row_counts(prepared: &Prepared) -> RowCounts {
-    let count = |rows: &Option<Rows>| rows.as_ref().map_or(0, Rows::len) as u64;
-    RowCounts {
-        train: prepared.train.len() as u64,
-        validation: count(&prepared.validation),
-        test: count(&prepared.test),
-    }
-}
-
-fn plan_of(prepared: &Prepared, datasets: &Datasets) -> PlanReport {
-    let (recipe, steps) = (&prepared.recipe, steps(&prepared.recipe, datasets.train.len()));
-    let names = prepared.labels.names();
-    let count = |rows: Option<&Rows>| {
-        let labels: Vec<u32> = rows.map(|rows| rows.labels().collect()).unwrap_or_default();
-        label_counts(&labels, names.len())
-    };
-    let (train, validation) = (count(Some(&prepared.train)), count(prepared.validation.as_ref()));
-    let test = count(prepared.test.as_ref());
-    let labels = names.iter().enumerate().map(|(id, name)| LabelCount {
-        name: name.clone(),
-        train: train[id],
-        validation: validation[id],
-        test: test[id],
-    });
-    let lengths = TokenStats::new(&datasets.train.full_lengths(), recipe.data.max_length);
-    let (memory, disk) = prepare::needs(recipe, &model_size(prepared));
-    PlanReport {
-        name: recipe.name.clone(),
-        output_dir: recipe.output_dir.display().to_string(),
-        device: describe(&prepared.device),
-        task: recipe.task.name.clone(),
-        labels: labels.collect(),
-        label_mapping: prepared.labels.describe(),
-        rows: row_counts(prepared),
-        token_lengths: TokenLengths {
-            mean: lengths.mean,
-            p50: lengths.p50 as usize,
-            p90: lengths.p90 as usize,
-            p95: lengths.p95 as usize,
-            p99: lengths.p99 as usize,
-            max: lengths.max as usize,
-        },
-        truncated_share: lengths.truncated_share,
-        max_length: recipe.data.max_length,
-        model: model_plan(prepared),
-        steps,
-        epochs: steps.total as f64 / steps.per_epoch as f64,
-        memory,
-        disk,
-        warnings: prepared.warnings.clone(),
-    }
-}
-
-fn new_record(prepared: &Prepared, settings: &LoopSettings) -> RunRecord {
+fn new_record(prepared: &Prepared, settings: &LoopSettings, fingerprint: serde_json::Value) -> RunRecord {
     let recipe = &prepared.recipe;
     RunRecord {
         name: recipe.name.clone(),
@@ -463,6 +405,7 @@ fn new_record(prepared: &Prepared, settings: &LoopSettings) -> RunRecord {
         updated_at: now(),
         resumed: 0,
         recipe: recipe.resolved(),
+        fingerprint,
         data: prepared.files.clone(),
         rows: row_counts(prepared),
         labels: serde_json::to_value(&prepared.labels).unwrap_or_default(),

@@ -18,10 +18,11 @@ pub const RECIPE_FILE: &str = "recipe.toml";
 const CHECKPOINT_FOLDER: &str = "checkpoints";
 const CACHE_FOLDER: &str = "cache";
 const LOCK_FILE: &str = ".lock";
+/// Begin the names of files that a killed process had not finished.
+const UNFINISHED: &[&str] = &[".partial-", ".writing-"];
 
 /// All that a run writes at the top of its folder: what `--overwrite` removes.
 const WRITTEN: &[&str] = &[
-    RUN_FILE,
     METRICS_FILE,
     PREDICTIONS_FILE,
     RECIPE_FILE,
@@ -36,6 +37,12 @@ const WRITTEN: &[&str] = &[
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    "chat_template.jinja",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    // Last: what is left by a kill on the way is still known as a run.
+    RUN_FILE,
 ];
 
 /// How a run treats what is in its output folder.
@@ -122,6 +129,7 @@ impl RunFolder {
             Err(TryLockError::Error(_)) => {}
         }
         let folder = Self { path: path.to_owned(), _lock: lock };
+        folder.remove_unfinished()?;
         if start == Start::Overwrite {
             folder.remove_run()?;
         }
@@ -160,8 +168,9 @@ impl RunFolder {
     /// [`TrainError::Io`].
     pub fn metrics_log(&self, step: u64) -> Result<MetricsLog, TrainError> {
         let path = self.path.join(METRICS_FILE);
-        let old = match fs::read_to_string(&path) {
-            Ok(text) => text,
+        let old = match fs::read(&path) {
+            // A kill may have cut the last line inside a character.
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(TrainError::io(&path)(error)),
         };
@@ -174,6 +183,31 @@ impl RunFolder {
         write_file(&path, kept.as_bytes())?;
         let file = OpenOptions::new().append(true).open(&path).map_err(TrainError::io(&path))?;
         Ok(MetricsLog { path, file })
+    }
+
+    /// Removes what a process that was killed had begun to write.
+    fn remove_unfinished(&self) -> Result<(), TrainError> {
+        for entry in fs::read_dir(&self.path).map_err(TrainError::io(&self.path))? {
+            let path = entry.map_err(TrainError::io(&self.path))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_file() && UNFINISHED.iter().any(|prefix| name.starts_with(prefix)) {
+                fs::remove_file(&path).map_err(TrainError::io(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up a run that turned out not to fit before its first step: nothing of it stays.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`].
+    pub fn abandon(self) -> Result<(), TrainError> {
+        self.remove_run()?;
+        let lock = self.path.join(LOCK_FILE);
+        fs::remove_file(&lock).map_err(TrainError::io(&lock))?;
+        // Fails where the folder holds something of the user's, which stays.
+        let _ = fs::remove_dir(&self.path);
+        Ok(())
     }
 
     fn remove_run(&self) -> Result<(), TrainError> {
@@ -245,7 +279,8 @@ fn is_empty(path: &Path) -> Result<bool, TrainError> {
     };
     for entry in entries {
         let name = entry.map_err(TrainError::io(path))?.file_name();
-        if name != LOCK_FILE && name != CACHE_FOLDER {
+        let partial = UNFINISHED.iter().any(|prefix| name.to_string_lossy().starts_with(prefix));
+        if name != LOCK_FILE && name != CACHE_FOLDER && !partial {
             return Ok(false);
         }
     }

@@ -10,13 +10,16 @@ use crate::rows::TokenizedRows;
 use crate::run_folder::MetricsLog;
 use crate::schedule::Schedule;
 use distill_data::{Batch, epoch_order};
-use distill_eval::{ClassificationReport, Metric};
+use distill_eval::{ClassificationReport, EvalError, Metric};
 use distill_models::{ForwardOptions, Model, ModelInput};
 use distill_ops::Dropout;
 use distill_recipe::NanPolicy;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+
+/// Skipped steps in a row that end a run all the same: its weights are beyond repair.
+const MOST_SKIPS_IN_A_ROW: u64 = 10;
 
 /// The settings of the loop, all decided before it begins.
 #[derive(Clone, Debug)]
@@ -119,20 +122,19 @@ impl Trainer<'_> {
             let step_start = Instant::now();
             let epoch = state.step / self.settings.steps_per_epoch;
             if epoch_batches.0 != epoch {
-                let order =
-                    epoch_order(self.train.lengths(), self.settings.batch_size, self.settings.seed, epoch);
-                epoch_batches = (epoch, order);
+                // The rows of a step do not depend on how it is cut into micro-steps.
+                let rows = self.settings.batch_size.saturating_mul(self.settings.gradient_accumulation_steps);
+                epoch_batches = (epoch, epoch_order(self.train.lengths(), rows, self.settings.seed, epoch));
             }
-            let group = (state.step % self.settings.steps_per_epoch) as usize;
-            let accumulation = self.settings.gradient_accumulation_steps;
-            let micro_batches = epoch_batches.1.chunks(accumulation).nth(group).unwrap_or_default();
+            let position = (state.step % self.settings.steps_per_epoch) as usize;
+            let rows = epoch_batches.1.get(position).map(Vec::as_slice).unwrap_or_default();
 
             let learning_rate = self.settings.schedule.at(state.step);
-            let sums = self.forward_backward(state.step, micro_batches)?;
+            let sums = self.forward_backward(state.step, rows)?;
             let loss = sums.loss_sum / sums.examples.max(1) as f64;
             let grad_norm = gradient_norm(&sums.gradients);
-            state.step += 1;
             let finite = self.check_finite(state, loss, grad_norm, learning_rate)?;
+            state.step += 1;
             if finite {
                 let scale = clip_factor(grad_norm, self.settings.max_grad_norm);
                 self.optimizer.step(self.model, sums.gradients, learning_rate, scale);
@@ -178,11 +180,11 @@ impl Trainer<'_> {
         Ok(LoopEnd::Finished)
     }
 
-    /// Forward and backward passes of one step; the loss is a mean over the examples of all its micro-batches.
-    fn forward_backward(&self, step: u64, micro_batches: &[Vec<usize>]) -> Result<StepSums, TrainError> {
-        let examples: u64 = micro_batches.iter().map(|rows| rows.len() as u64).sum();
+    /// Forward and backward passes of one step, in micro-steps of `batch_size` rows; the loss is a mean over all rows.
+    fn forward_backward(&self, step: u64, rows: &[usize]) -> Result<StepSums, TrainError> {
+        let examples = rows.len() as u64;
         let mut sums = StepSums { gradients: Gradients::new(), loss_sum: 0.0, examples, tokens: 0 };
-        for (micro_step, rows) in micro_batches.iter().enumerate() {
+        for (micro_step, rows) in rows.chunks(self.settings.batch_size).enumerate() {
             let batch = self.train.batch(rows, self.settings.pad_token_id, self.settings.max_length)?;
             sums.tokens += batch.tokens() as u64;
             let mut dropout = Dropout::new(self.settings.seed, step, micro_step as u64);
@@ -223,19 +225,46 @@ impl Trainer<'_> {
     ) -> Result<bool, TrainError> {
         let (what, value) = if loss.is_finite() { ("gradient norm", grad_norm) } else { ("loss", loss) };
         if value.is_finite() {
+            state.skipped_in_a_row = 0;
             return Ok(true);
         }
-        match self.settings.on_nan {
-            NanPolicy::Stop => {
-                let last_good = self.store.latest()?.0.map(|checkpoint| checkpoint.path);
-                Err(TrainError::NotFinite { what, step: state.step, value, learning_rate, last_good })
-            }
-            NanPolicy::Skip => {
-                state.skipped_steps += 1;
-                self.observer.event(&Event::StepSkipped { step: state.step, loss });
-                Ok(false)
-            }
+        let step = state.step + 1;
+        let skip = self.settings.on_nan == NanPolicy::Skip && state.skipped_in_a_row < MOST_SKIPS_IN_A_ROW;
+        if !skip {
+            return Err(self.not_finite(what, step, value, learning_rate));
         }
+        state.skipped_steps += 1;
+        state.skipped_in_a_row += 1;
+        self.observer.event(&Event::StepSkipped { step, loss });
+        Ok(false)
+    }
+
+    fn not_finite(&self, what: &'static str, step: u64, value: f64, learning_rate: f64) -> TrainError {
+        match self.store.latest() {
+            Ok((checkpoint, _)) => {
+                let last_good = checkpoint.map(|checkpoint| checkpoint.path);
+                TrainError::NotFinite { what, step, value, learning_rate, last_good }
+            }
+            Err(error) => error,
+        }
+    }
+
+    /// Refuses to keep weights that are not numbers, or so large that a loss cannot be.
+    fn check_weights(&self, step: u64) -> Result<(), TrainError> {
+        let mut largest = 0f64;
+        self.model.visit(&mut |_, value| {
+            let sum = f64::from((value.clone() * value).sum().into_scalar::<f32>());
+            largest = if sum.is_finite() { largest.max(sum) } else { sum };
+        });
+        if largest.is_finite() {
+            return Ok(());
+        }
+        Err(self.not_finite(
+            "size of a weight",
+            step,
+            largest,
+            self.settings.schedule.at(step.saturating_sub(1)),
+        ))
     }
 
     fn log(
@@ -272,7 +301,18 @@ impl Trainer<'_> {
             max_length: self.settings.max_length,
         };
         let model = self.model.eval_copy();
-        let predictions = predict_rows(model.as_ref(), validation, batching, &mut |_| {})?;
+        let predictions = match predict_rows(model.as_ref(), validation, batching, &mut |_| {}) {
+            Err(TrainError::Eval(EvalError::NotFinite { value, .. })) => {
+                let rate = self.settings.schedule.at(state.step.saturating_sub(1));
+                return Err(self.not_finite(
+                    "logit in the validation after",
+                    state.step,
+                    f64::from(value),
+                    rate,
+                ));
+            }
+            predictions => predictions?,
+        };
         let report = ClassificationReport::from_predictions(&predictions, &self.settings.labels)?;
         let value = (self.settings.metric.value)(&report);
         let better = state.best.as_ref().is_none_or(|best| self.settings.metric.improves(value, best.value));
@@ -315,6 +355,7 @@ impl Trainer<'_> {
     }
 
     fn save(&mut self, state: &LoopState) -> Result<(), TrainError> {
+        self.check_weights(state.step)?;
         let model = &*self.model;
         let save_model = |folder: &Path| (self.save_model)(model, folder);
         let keep = self.settings.save_total_limit;

@@ -51,9 +51,15 @@ impl Eval {
         threads::set(context.threads, None)?;
         let spec = self.data_spec()?;
         let predictor = self.model.load(context)?;
+        let mapping = self.model.label_map();
         let mut observer = context.voice.observer();
-        let measured =
-            distill_train::evaluate_files(&predictor, &spec, self.model.batch_size(), observer.as_mut());
+        let measured = distill_train::evaluate_files(
+            &predictor,
+            &spec,
+            mapping.as_ref(),
+            self.model.batch_size(),
+            observer.as_mut(),
+        );
         drop(observer);
         let (scores, _) = measured?;
         if let Some(path) = &self.output {

@@ -3,6 +3,7 @@
 use super::Context;
 use crate::failure::Failure;
 use clap::Args;
+use distill_data::LabelMap;
 use distill_recipe::DataTable;
 use distill_train::Predictor;
 use std::num::NonZeroUsize;
@@ -17,7 +18,7 @@ pub struct ModelArguments {
     /// Texts that are labelled together
     #[arg(long, value_name = "N", default_value = "32")]
     batch_size: NonZeroUsize,
-    /// Longest text in tokens, what is longer is cut [default: as in training, where the tokenizer says so, else 512]
+    /// Longest text in tokens, what is longer is cut [default: as in the run that made the model, else what its tokenizer says, at most 512]
     #[arg(long, value_name = "N")]
     max_length: Option<NonZeroUsize>,
     /// Where to compute: auto, flex, ndarray, cuda or cuda:N
@@ -32,7 +33,8 @@ impl ModelArguments {
     /// A model or a device that cannot be used.
     pub fn load(&self, context: &Context) -> Result<Predictor, Failure> {
         let mut observer = context.voice.observer();
-        let max_length = self.max_length.map(NonZeroUsize::get);
+        let in_training = || self.data_table().map(|table| table.max_length);
+        let max_length = self.max_length.map(NonZeroUsize::get).or_else(in_training);
         let loaded = Predictor::load(&self.model, &self.device, max_length, observer.as_mut());
         drop(observer);
         Ok(loaded?)
@@ -46,11 +48,19 @@ impl ModelArguments {
     /// The `[data]` table of the recipe that the model comes from: that of its run folder, or of the run folder that
     /// its checkpoint is in.
     pub fn data_table(&self) -> Option<DataTable> {
+        serde_json::from_value(self.run_record()?.get("recipe")?.get("data")?.clone()).ok()
+    }
+
+    /// How the run that made the model understood the values of the label column.
+    pub fn label_map(&self) -> Option<LabelMap> {
+        serde_json::from_value(self.run_record()?.get("labels")?.clone()).ok()
+    }
+
+    fn run_record(&self) -> Option<serde_json::Value> {
         let model = Path::new(&self.model);
         let folders = [Some(model), model.ancestors().nth(2)];
         let record =
             folders.into_iter().flatten().find_map(|folder| std::fs::read(folder.join("run.json")).ok())?;
-        let record: serde_json::Value = serde_json::from_slice(&record).ok()?;
-        serde_json::from_value(record.get("recipe")?.get("data")?.clone()).ok()
+        serde_json::from_slice(&record).ok()
     }
 }

@@ -62,11 +62,11 @@ const ALIASES: &[(&str, &str)] = &[
 #[serde(deny_unknown_fields)]
 #[schemars(extend("x-aliases" = aliases(ALIASES)))]
 pub struct DataTable {
-    /// Training examples: a file, a glob, `hf://datasets/org/name[@revision]/split`, `builtin://name`, or a list of them.
+    /// Training examples: a file, a glob, `hf://datasets/org/name[@revision]/split`, or a list of them.
     pub train: OneOrMany<String>,
     /// Validation examples, as `train`; by default a part of `train` is split off.
     pub validation: Option<OneOrMany<String>>,
-    /// Test examples, as `train`; by default there is no test at the end.
+    /// Test examples, as `train`, measured once at the end; by default there is no test.
     pub test: Option<OneOrMany<String>>,
     /// Format of the files: `csv`, `tsv`, `jsonl`, `parquet` or `text` (a line an example); by default told by their extension.
     pub format: Option<DataFormat>,
@@ -96,7 +96,7 @@ pub struct DataTable {
     /// Use this many rows of `train` at most, drawn with the seed, for quick trials; rows, at least 1, default all.
     #[schemars(range(min = 1))]
     pub max_rows: Option<usize>,
-    /// Folder for downloads and token caches; by default that of the user's account.
+    /// Folder for the cache of token ids; by default `cache` in `output_dir`.
     pub cache_dir: Option<PathBuf>,
 }
 

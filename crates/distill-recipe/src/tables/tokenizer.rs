@@ -15,7 +15,7 @@ use crate::node::Node;
     "file": "path"
 }))]
 pub struct TokenizerTable {
-    /// A folder or hub id with `tokenizer.json` or `vocab.txt`, or such a file.
+    /// A folder, or the hub id of a model, with `tokenizer.json`, `vocab.txt`, or `vocab.json` and `merges.txt`.
     #[schemars(length(min = 1))]
     pub path: Option<String>,
     /// Train a tokenizer from the texts of `data.train`.

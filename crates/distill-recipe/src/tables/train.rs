@@ -142,7 +142,7 @@ pub struct TrainTable {
     /// Log every so many steps; steps, at least 1, default 10.
     #[schemars(range(min = 1))]
     pub logging_steps: u64,
-    /// Number format to compute in: `f32`, or `auto` for what the device does best; default `auto`.
+    /// Number format to compute in: `f32`, which `auto` stands for; default `auto`.
     pub dtype: DtypeChoice,
     /// What to do when a loss is not finite: `stop` the run or `skip` the step; default `stop`.
     pub on_nan: NanPolicy,
@@ -214,7 +214,7 @@ pub enum LrSchedulerType {
     "float32": "f32", "fp32": "f32", "float": "f32", "32": "f32"
 }))]
 pub enum DtypeChoice {
-    /// What the device does best.
+    /// `f32`.
     Auto,
     /// 32-bit floats.
     F32,

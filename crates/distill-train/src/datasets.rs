@@ -1,0 +1,86 @@
+//! The tokenised data sets of a run.
+
+use crate::error::TrainError;
+use crate::events::{Event, Observer};
+use crate::prepare::Prepared;
+use crate::rows::{self, Rows, TokenizedRows};
+use distill_data::TokenizedDataset;
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Tokenised rows of each data set.
+#[derive(Debug)]
+pub struct Datasets {
+    /// Training rows.
+    pub train: TokenizedRows,
+    /// Validation rows, if any.
+    pub validation: Option<TokenizedRows>,
+    /// Test rows, if any.
+    pub test: Option<TokenizedRows>,
+}
+
+/// Tokenises every data set of a run, or finds its tokens in the cache.
+///
+/// # Errors
+/// [`TrainError::Data`] if a file cannot be read, tokenised or written.
+pub fn tokenize(
+    prepared: &Prepared,
+    cache: &Path,
+    observer: &mut dyn Observer,
+) -> Result<Datasets, TrainError> {
+    let max_length = prepared.recipe.data.max_length;
+    let mut done: Vec<(Arc<rows::Source>, Arc<TokenizedDataset>)> = Vec::new();
+    let mut one = |rows: &Rows, what: &str| {
+        // Training and validation rows are often parts of one source, which is tokenised once.
+        if let Some((_, dataset)) = done.iter().find(|(source, _)| Arc::ptr_eq(source, &rows.source)) {
+            return Ok(TokenizedRows::new(dataset.clone(), rows));
+        }
+        let total = Some(rows.source.scan.rows);
+        let what = format!("tokenising {what} rows");
+        let mut progress = |done| observer.event(&Event::Progress { what: what.clone(), done, total });
+        let dataset = rows::tokenize(&rows.source, &prepared.tokenizer, max_length, cache, &mut progress)?;
+        let dataset = Arc::new(dataset);
+        done.push((rows.source.clone(), dataset.clone()));
+        Ok::<_, TrainError>(TokenizedRows::new(dataset, rows))
+    };
+    Ok(Datasets {
+        train: one(&prepared.train, "training")?,
+        validation: prepared.validation.as_ref().map(|rows| one(rows, "validation")).transpose()?,
+        test: prepared.test.as_ref().map(|rows| one(rows, "test")).transpose()?,
+    })
+}
+
+/// How many test rows have the very tokens of a training row: an honest test has none.
+fn leaked_rows(datasets: &Datasets) -> Result<usize, TrainError> {
+    let Some(test) = &datasets.test else { return Ok(0) };
+    let digest = |rows: &TokenizedRows, position| {
+        let mut hasher = DefaultHasher::new();
+        rows.read(position)?.hash(&mut hasher);
+        Ok::<u64, TrainError>(hasher.finish())
+    };
+    let train = &datasets.train;
+    let seen = (0..train.len()).map(|position| digest(train, position)).collect::<Result<HashSet<_>, _>>()?;
+    let mut leaked = 0;
+    for position in 0..test.len() {
+        leaked += usize::from(seen.contains(&digest(test, position)?));
+    }
+    Ok(leaked)
+}
+
+impl Datasets {
+    /// A sentence if test rows are also training rows.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] if the token cache cannot be read.
+    pub fn leak_warning(&self) -> Result<Option<String>, TrainError> {
+        let leaked = leaked_rows(self)?;
+        let rows = self.test.as_ref().map_or(0, TokenizedRows::len);
+        Ok((leaked > 0).then(|| {
+        format!(
+            "{leaked} of {rows} test rows have the same tokens as a training row, which flatters the scores"
+        )
+    }))
+    }
+}
