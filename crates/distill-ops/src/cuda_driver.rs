@@ -35,7 +35,7 @@ const NVRTC: [&str; 6] = [
 fn open(names: &[&str]) -> Option<Library> {
     // SAFETY: these are the vendor's own libraries under their own names, which cudarc loads next in any case; their
     // initialisers have no preconditions.
-    names.iter().find_map(|name| unsafe { Library::new(name) }.ok())
+    names.iter().find_map(|name| unsafe { Library::new(*name) }.ok())
 }
 
 #[allow(unsafe_code)] // foreign functions
