@@ -160,16 +160,17 @@ impl TrainError {
 
     /// Whether the cause is what the user gave (exit code 2), not what happened on the way (1).
     pub fn is_input(&self) -> bool {
-        match self {
+        let on_the_way = matches!(
+            self,
             Self::Io { .. }
-            | Self::NotFinite { .. }
-            | Self::CorruptCheckpoint { .. }
-            | Self::OutputLocked { .. }
-            | Self::Interrupted
-            | Self::Eval(EvalError::NotFinite { .. })
-            | Self::Hub(HubError::Network { .. } | HubError::Disk { .. } | HubError::Corrupt { .. }) => false,
-            _ => true,
-        }
+                | Self::NotFinite { .. }
+                | Self::CorruptCheckpoint { .. }
+                | Self::OutputLocked { .. }
+                | Self::Interrupted
+                | Self::Eval(EvalError::NotFinite { .. })
+                | Self::Hub(HubError::Network { .. } | HubError::Disk { .. } | HubError::Corrupt { .. })
+        );
+        !on_the_way
     }
 
     /// The way out, where the message does not say it.
