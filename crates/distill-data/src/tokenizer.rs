@@ -21,6 +21,7 @@ use tokenizers::utils::truncation::TruncationDirection;
 use tokenizers::{PostProcessor, Tokenizer as FastTokenizer};
 
 pub use error::TokenizerError;
+pub use load::FILES;
 use special::SpecialTokens;
 pub use train::{TokenizerKind, TrainConfig};
 

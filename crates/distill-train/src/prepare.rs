@@ -2,6 +2,7 @@
 
 use crate::error::TrainError;
 use crate::events::{Event, Observer};
+use crate::objectives::Objective;
 use crate::parameter_groups::GroupRules;
 use crate::plan::{disk_need, encoder_size, memory_need};
 use crate::recipe_checks::{metric_of, task_of, validate};
@@ -60,6 +61,8 @@ pub struct Prepared {
     pub model_source: String,
     /// How parameters are updated.
     pub rules: GroupRules,
+    /// What is minimised.
+    pub objective: Objective,
     /// Chooses the best model.
     pub metric: Metric,
     /// What is probably not what the user wants.
@@ -76,7 +79,7 @@ pub fn prepare(
     observer: &mut dyn Observer,
 ) -> Result<Prepared, TrainError> {
     validate(recipe)?;
-    let Task::Classification(task) = task_of(recipe)?;
+    let (Task::Classification(task), objective) = task_of(recipe)?;
     let metric = metric_of(recipe)?;
     let spec: DeviceSpec = recipe.device.parse()?;
     let device = resolve(spec)?;
@@ -116,6 +119,7 @@ pub fn prepare(
         loaded,
         model_source,
         rules,
+        objective,
         metric,
         warnings,
     };

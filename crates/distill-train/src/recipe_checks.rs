@@ -2,6 +2,7 @@
 //! this crate knows of tasks, metrics and files. All mistakes are reported together.
 
 use crate::error::TrainError;
+use crate::objectives::Objective;
 use crate::tasks::{TASKS, Task};
 use distill_eval::{Metric, metrics};
 use distill_models::ARCHITECTURES;
@@ -56,14 +57,14 @@ pub fn validate(recipe: &Recipe) -> Result<(), TrainError> {
     if faults.is_empty() { Ok(()) } else { Err(recipe.faults(faults).into()) }
 }
 
-/// The task of a recipe.
+/// The task of a recipe, and what it minimises.
 ///
 /// # Errors
 /// [`TrainError::Recipe`] with what is wrong with its table.
-pub fn task_of(recipe: &Recipe) -> Result<Task, TrainError> {
+pub fn task_of(recipe: &Recipe) -> Result<(Task, Objective), TrainError> {
     let mut faults = Vec::new();
     let task = match TASKS.iter().find(|kind| kind.name == recipe.task.name) {
-        Some(kind) => (kind.parse)(&recipe.task, &mut faults),
+        Some(kind) => (kind.parse)(&recipe.task, &mut faults).map(|task| (task, kind.objective)),
         None => {
             let known: Vec<&str> = TASKS.iter().map(|kind| kind.name).collect();
             faults.push(distill_recipe::unknown_component_fault(&recipe.task, "task", &known));

@@ -377,6 +377,7 @@ fn loop_settings(prepared: &Prepared, rows: usize) -> LoopSettings {
             total_steps: steps.total,
         },
         max_grad_norm: train.max_grad_norm,
+        objective: prepared.objective,
         label_smoothing: train.label_smoothing,
         on_nan: train.on_nan,
         logging_steps: train.logging_steps,

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::{write_file, write_json};
 use crate::error::TrainError;
+use distill_data::tokenizer;
 use serde::Serialize;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -21,7 +22,7 @@ const LOCK_FILE: &str = ".lock";
 /// Begin the names of files that a killed process had not finished.
 const UNFINISHED: &[&str] = &[".partial-", ".writing-"];
 
-/// All that a run writes at the top of its folder: what `--overwrite` removes.
+/// What a run writes at the top of its folder besides `run.json` and the tokenizer's files; `--overwrite` removes all.
 const WRITTEN: &[&str] = &[
     METRICS_FILE,
     PREDICTIONS_FILE,
@@ -30,19 +31,6 @@ const WRITTEN: &[&str] = &[
     CACHE_FOLDER,
     "config.json",
     "model.safetensors",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-    // Last: what is left by a kill on the way is still known as a run.
-    RUN_FILE,
 ];
 
 /// How a run treats what is in its output folder.
@@ -211,7 +199,8 @@ impl RunFolder {
     }
 
     fn remove_run(&self) -> Result<(), TrainError> {
-        for name in WRITTEN {
+        // Last `run.json`: what is left by a kill on the way is still known as a run.
+        for name in WRITTEN.iter().chain(tokenizer::FILES).chain([&RUN_FILE]) {
             let path = self.path.join(name);
             let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             match removed {

@@ -4,7 +4,7 @@ use crate::checkpoint::{Best, CheckpointStore, LoopState};
 use crate::error::TrainError;
 use crate::evaluate::{Batching, predict_rows};
 use crate::events::{Event, LoggedRecord, Observer, StepRecord};
-use crate::objectives::hard_labels;
+use crate::objectives::{Objective, Targets};
 use crate::optimizer::{Gradients, Optimizer, clip_factor, gradient_norm};
 use crate::rows::TokenizedRows;
 use crate::run_folder::MetricsLog;
@@ -40,6 +40,8 @@ pub struct LoopSettings {
     pub schedule: Schedule,
     /// Longest gradient; 0 = any.
     pub max_grad_norm: f64,
+    /// What is minimised.
+    pub objective: Objective,
     /// Share of the target spread over all labels.
     pub label_smoothing: f64,
     /// What to do about a loss that is not finite.
@@ -189,8 +191,11 @@ impl Trainer<'_> {
             sums.tokens += batch.tokens() as u64;
             let mut dropout = Dropout::new(self.settings.seed, step, micro_step as u64);
             let output = self.model.forward(&self.input(&batch), ForwardOptions::default(), &mut dropout);
-            let smoothing = self.settings.label_smoothing;
-            let loss_sum = hard_labels(output.logits, &batch.labels, smoothing, &self.model.device());
+            let device = self.model.device();
+            let label_smoothing = self.settings.label_smoothing;
+            let targets = Targets { labels: &batch.labels, label_smoothing, device: &device };
+            let loss_sum = (self.settings.objective.loss_sum)(&output, &targets);
+            drop(output);
             sums.loss_sum += f64::from(loss_sum.clone().into_scalar::<f32>());
             let mut gradients = loss_sum.div_scalar(examples as f32).backward();
             for (name, gradient) in self.model.gradients(&mut gradients) {

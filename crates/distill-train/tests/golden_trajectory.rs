@@ -6,7 +6,7 @@ use distill_data::tokenizer::Tokenizer;
 use distill_models::{ForwardOptions, HeadPolicy, LoadRequest, ModelInput, Task, load, read_safetensors};
 use distill_ops::{AdamW, DeviceSpec, Dropout, resolve};
 use distill_recipe::LrSchedulerType;
-use distill_train::objectives::hard_labels;
+use distill_train::objectives::{Targets, hard_labels::hard_labels};
 use distill_train::optimizer::{Gradients, Optimizer, clip_factor, gradient_norm};
 use distill_train::parameter_groups::GroupRules;
 use distill_train::schedule::Schedule;
@@ -103,8 +103,8 @@ fn trajectory_on(spec: DeviceSpec) {
         let input = input(&tokenizer, &reference.text[rows.clone()], &device);
         // With dropout 0 a training pass must equal the reference's evaluation mode.
         let output = model.forward(&input, ForwardOptions::default(), &mut Dropout::new(1, step as u64, 0));
-        let loss =
-            hard_labels(output.logits, &reference.label[rows], 0.0, &device).div_scalar(ROWS_A_STEP as f32);
+        let targets = Targets { labels: &reference.label[rows], label_smoothing: 0.0, device: &device };
+        let loss = hard_labels(&output, &targets).div_scalar(ROWS_A_STEP as f32);
         let value = f64::from(loss.clone().into_scalar::<f32>());
         let mut gradients = loss.backward();
         let gradients: Gradients = model.gradients(&mut gradients).into_iter().collect();

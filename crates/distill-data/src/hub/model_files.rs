@@ -8,23 +8,14 @@ use serde_json::Value;
 use super::HubError;
 use super::error::name_list;
 use super::repository::Repository;
+use crate::tokenizer::FILES;
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Taken where the repository has them: tokenizer files and generation settings.
-const OPTIONAL: &[&str] = &[
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "generation_config.json",
-];
+/// Taken where the repository has it, beside the tokenizer's files.
+const GENERATION: &str = "generation_config.json";
 
 /// Endings of weights in formats that are not read here.
 const OTHER_WEIGHTS: &[&str] =
@@ -47,7 +38,7 @@ pub(super) fn select(repository: &Repository<'_>) -> Result<Wanted, HubError> {
         return Err(HubError::NoConfig { repo: repository.name(), found: name_list(listing.paths()) });
     }
     let mut files: Vec<String> = std::iter::once(CONFIG)
-        .chain(OPTIONAL.iter().copied().filter(|file| has(file)))
+        .chain(FILES.iter().copied().chain([GENERATION]).filter(|file| has(file)))
         .map(str::to_owned)
         .collect();
     if has(WEIGHTS) {

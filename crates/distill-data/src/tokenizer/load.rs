@@ -14,7 +14,7 @@ use super::special::{Names, SpecialTokens};
 use super::{Origin, Tokenizer, TokenizerError};
 
 /// Files that make up a tokenizer: read if they are there, saved as they were.
-const FILES: &[&str] = &[
+pub const FILES: &[&str] = &[
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

@@ -4,6 +4,7 @@ mod classification;
 
 pub use classification::ClassificationTask;
 
+use crate::objectives::{Objective, hard_labels};
 use distill_recipe::{Component, Fault};
 
 /// A task as the recipe asks for it.
@@ -20,10 +21,16 @@ pub struct TaskKind {
     pub name: &'static str,
     /// Schema of its keys.
     pub schema: fn() -> schemars::Schema,
+    /// What it minimises unless the recipe says otherwise.
+    pub objective: Objective,
     /// Reads its table; faults go into the list.
     pub parse: fn(&Component, &mut Vec<Fault>) -> Option<Task>,
 }
 
 /// Every kind of task.
-pub const TASKS: &[TaskKind] =
-    &[TaskKind { name: "classification", schema: classification::schema, parse: classification::parse }];
+pub const TASKS: &[TaskKind] = &[TaskKind {
+    name: "classification",
+    schema: classification::schema,
+    objective: hard_labels::OBJECTIVE,
+    parse: classification::parse,
+}];
