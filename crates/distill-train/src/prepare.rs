@@ -83,12 +83,13 @@ pub fn prepare(
     let metric = metric_of(recipe)?;
     let spec: DeviceSpec = recipe.device.parse()?;
     let device = resolve(spec)?;
-    let data = read_data(recipe, &task, observer)?;
+    // The model first: a misspelt one should cost no download of data.
     let folder = match &recipe.model {
         ModelTable::Pretrained { path } => Some(model_folder(path, observer)?),
         ModelTable::Scratch(_) => None,
     };
     check_not_its_own_output(recipe, folder.as_deref())?;
+    let data = read_data(recipe, &task, observer)?;
     let tokenizer = read_tokenizer(recipe, folder.as_deref(), &data.train, observer)?;
     let encoder = read_config(recipe, folder.as_deref(), &tokenizer)?;
     check_fit(recipe, &tokenizer, encoder.as_ref())?;
