@@ -1,6 +1,6 @@
 //! A run from its recipe to its files.
 
-use crate::checkpoint::{CheckpointStore, LoopState};
+use crate::checkpoint::{Checkpoint, CheckpointStore, LoopState};
 use crate::datasets::{Datasets, tokenize};
 use crate::error::TrainError;
 use crate::evaluate::{Batching, predict_unless};
@@ -11,6 +11,7 @@ use crate::plan::{memory_need, model_plan, model_size, row_counts, steps};
 use crate::predictions::write_predictions;
 use crate::prepare::{Prepared, Shortage, prepare};
 use crate::record::{Metrics, RunRecord, RunSummary, StepCount, Timings, TrainMetrics, now};
+use crate::rows::{Rows, TokenizedRows};
 use crate::run_folder::{PREDICTIONS_FILE, RECIPE_FILE, RUN_FILE, RunFolder, Start, Status, check};
 use crate::schedule::Schedule;
 use crate::trainer::{LoopEnd, LoopSettings, Trainer};
@@ -71,135 +72,234 @@ pub fn run(
         earlier.compare(output_dir, &recipe_fingerprint(recipe))?;
         return Ok(RunOutcome::AlreadyFinished { output_dir: output_dir.clone() });
     }
-    let interrupted = || options.interrupt.load(Ordering::Relaxed);
-    let mut prepared = prepare(recipe, Shortage::Refuse, observer)?;
-    if interrupted() {
+    let prepared = prepare(recipe, Shortage::Refuse, observer)?;
+    if options.interrupt.load(Ordering::Relaxed) {
         return Ok(RunOutcome::Interrupted { step: 0, checkpoint: None });
     }
-    for warning in &prepared.warnings {
-        observer.event(&Event::Warning { message: warning.clone() });
-    }
-    report_new_weights(&prepared, observer);
+    tell(&prepared, observer);
     let print = fingerprint(&prepared);
     earlier.compare(output_dir, &print)?;
     let store = CheckpointStore::new(output_dir);
-    let (checkpoint, damaged) = match options.start {
-        Start::Resume => store.latest()?,
-        Start::Fresh | Start::Overwrite => (None, Vec::new()),
+    let checkpoint = match options.start {
+        Start::Resume => latest_checkpoint(&store, output_dir, &print, observer)?,
+        Start::Fresh | Start::Overwrite => None,
     };
-    for message in damaged {
-        observer.event(&Event::Warning { message });
-    }
-    if let Some(checkpoint) = &checkpoint {
-        compare(output_dir, &checkpoint.fingerprint, &print)?;
-    }
 
     let folder = RunFolder::claim(output_dir, options.start)?;
     let settings = loop_settings(&prepared, prepared.train.len());
-    let mut record = new_record(&prepared, &settings, print.clone());
+    let mut record = new_record(&prepared, &settings, print);
     if let Some(checkpoint) = &checkpoint {
         record_progress(&mut record, &checkpoint.state);
     }
     earlier.carry_over(&mut record);
-    record.stamp(Status::Running.name());
-    folder.write_record(&record)?;
-    let cache = recipe.data.cache_dir.clone().unwrap_or_else(|| folder.cache());
-    let datasets = tokenize(&prepared, &cache, observer)?;
-    if let Err(error) = check_memory(&prepared, &datasets) {
-        if options.start != Start::Resume {
-            folder.abandon()?;
+    let mut run = Run { begin, prepared, settings, store, folder, record, interrupt: &options.interrupt };
+    run.write_record(Status::Running)?;
+    let outcome = run.to_the_end(checkpoint, options.start, observer);
+    match outcome {
+        Err(TrainError::Interrupted) => {
+            run.write_record(Status::Interrupted)?;
+            let checkpoint = run.store.latest()?.0.map(|checkpoint| checkpoint.path);
+            Ok(RunOutcome::Interrupted { step: run.record.steps.done, checkpoint })
         }
-        return Err(error);
+        // Nothing is left of a run that was given up before its first step.
+        Err(error) if run.folder.path().join(RUN_FILE).exists() => {
+            run.write_record(Status::Interrupted)?;
+            Err(error)
+        }
+        outcome => outcome,
     }
-    if interrupted() {
-        record.stamp(Status::Interrupted.name());
-        folder.write_record(&record)?;
-        let checkpoint = checkpoint.map(|checkpoint| checkpoint.path);
-        return Ok(RunOutcome::Interrupted { step: record.steps.done, checkpoint });
+}
+
+/// What the user should know before the first step.
+fn tell(prepared: &Prepared, observer: &mut dyn Observer) {
+    for warning in &prepared.warnings {
+        observer.event(&Event::Warning { message: warning.clone() });
     }
-    if let Some(message) = datasets.leak_warning()? {
+    report_new_weights(prepared, observer);
+}
+
+/// The checkpoint from which a run goes on, if it is this run's.
+fn latest_checkpoint(
+    store: &CheckpointStore,
+    output_dir: &Path,
+    fingerprint: &serde_json::Value,
+    observer: &mut dyn Observer,
+) -> Result<Option<Checkpoint>, TrainError> {
+    let (checkpoint, damaged) = store.latest()?;
+    for message in damaged {
         observer.event(&Event::Warning { message });
     }
-    record.timings.prepare = begin.elapsed().as_secs_f64();
-    folder.write_text(RECIPE_FILE, &recipe.resolved_toml())?;
-    record.stamp(Status::Running.name());
-    folder.write_record(&record)?;
-
-    let mut state = LoopState::default();
-    let adamw = AdamW {
-        beta1: recipe.train.adam_beta1,
-        beta2: recipe.train.adam_beta2,
-        epsilon: recipe.train.adam_epsilon,
-    };
     if let Some(checkpoint) = &checkpoint {
-        state = checkpoint.state.clone();
-        prepared.loaded.model = reload(&prepared, &checkpoint.path, true)?;
+        compare(output_dir, &checkpoint.fingerprint, fingerprint)?;
     }
-    let mut optimizer = Optimizer::new(adamw, &prepared.rules, prepared.loaded.model.as_ref());
-    if let Some(checkpoint) = checkpoint {
-        checkpoint.restore(&mut optimizer, &prepared.device)?;
+    Ok(checkpoint)
+}
+
+/// A run that has its folder.
+struct Run<'a> {
+    begin: Instant,
+    prepared: Prepared,
+    settings: LoopSettings,
+    store: CheckpointStore,
+    folder: RunFolder,
+    record: RunRecord,
+    interrupt: &'a AtomicBool,
+}
+
+impl Run<'_> {
+    fn write_record(&mut self, status: Status) -> Result<(), TrainError> {
+        self.record.timings.total = self.begin.elapsed().as_secs_f64();
+        self.record.stamp(status.name());
+        self.folder.write_record(&self.record)
     }
-    observer.event(&Event::TrainingStarted {
-        total_steps: settings.total_steps,
-        resumed_at: state.step,
-        epochs: settings.total_steps as f64 / settings.steps_per_epoch as f64,
-    });
-    let end = {
-        let (config, tokenizer) = (&prepared.loaded.config, &prepared.tokenizer);
+
+    fn to_the_end(
+        &mut self,
+        checkpoint: Option<Checkpoint>,
+        start: Start,
+        observer: &mut dyn Observer,
+    ) -> Result<RunOutcome, TrainError> {
+        let recipe = &self.prepared.recipe;
+        let cache = recipe.data.cache_dir.clone().unwrap_or_else(|| self.folder.cache());
+        let datasets = tokenize(&self.prepared, &cache, observer)?;
+        if let Err(error) = check_memory(&self.prepared, &datasets) {
+            if start != Start::Resume {
+                self.folder.abandon()?;
+            }
+            return Err(error);
+        }
+        if self.interrupt.load(Ordering::Relaxed) {
+            return Err(TrainError::Interrupted);
+        }
+        if let Some(message) = datasets.leak_warning()? {
+            observer.event(&Event::Warning { message });
+        }
+        self.folder.write_text(RECIPE_FILE, &recipe.resolved_toml())?;
+        self.record.timings.prepare = self.begin.elapsed().as_secs_f64();
+        self.write_record(Status::Running)?;
+        let mut state = LoopState::default();
+        let end = self.train(&datasets, checkpoint, &mut state, observer);
+        record_progress(&mut self.record, &state);
+        match end? {
+            LoopEnd::Finished => self.finish(&datasets, &state, observer),
+            LoopEnd::Interrupted => Err(TrainError::Interrupted),
+        }
+    }
+
+    fn train(
+        &mut self,
+        datasets: &Datasets,
+        checkpoint: Option<Checkpoint>,
+        state: &mut LoopState,
+        observer: &mut dyn Observer,
+    ) -> Result<LoopEnd, TrainError> {
+        let train = &self.prepared.recipe.train;
+        let adamw = AdamW { beta1: train.adam_beta1, beta2: train.adam_beta2, epsilon: train.adam_epsilon };
+        if let Some(checkpoint) = &checkpoint {
+            *state = checkpoint.state.clone();
+            self.prepared.loaded.model = reload(&self.prepared, &checkpoint.path, true)?;
+        }
+        let mut optimizer = Optimizer::new(adamw, &self.prepared.rules, self.prepared.loaded.model.as_ref());
+        if let Some(checkpoint) = checkpoint {
+            checkpoint.restore(&mut optimizer, &self.prepared.device)?;
+        }
+        let settings = &self.settings;
+        observer.event(&Event::TrainingStarted {
+            total_steps: settings.total_steps,
+            resumed_at: state.step,
+            epochs: settings.total_steps as f64 / settings.steps_per_epoch as f64,
+        });
+        let (config, tokenizer) = (&self.prepared.loaded.config, &self.prepared.tokenizer);
         let save_model = |model: &dyn Model, folder: &Path| {
             save(model, config, folder)?;
             Ok(tokenizer.save(folder)?)
         };
+        let fingerprint = self.record.fingerprint.clone();
+        let (record, folder) = (&mut self.record, &self.folder);
         let mut trainer = Trainer {
-            settings: &settings,
-            model: prepared.loaded.model.as_mut(),
+            settings,
+            model: self.prepared.loaded.model.as_mut(),
             optimizer: &mut optimizer,
             train: &datasets.train,
             validation: datasets.validation.as_ref(),
-            store: &store,
-            fingerprint: &print,
+            store: &self.store,
+            fingerprint: &fingerprint,
             save_model: &save_model,
             metrics_log: &mut folder.metrics_log(state.step)?,
             on_checkpoint: &mut |state| {
-                record_progress(&mut record, state);
+                record_progress(record, state);
                 record.stamp(Status::Running.name());
-                folder.write_record(&record)
+                folder.write_record(record)
             },
-            interrupt: &options.interrupt,
+            interrupt: self.interrupt,
             observer,
         };
-        trainer.run(&mut state)
-    };
-    drop(optimizer);
-    record_progress(&mut record, &state);
-    let stopped = record.clone();
-    let outcome = match end {
-        Ok(LoopEnd::Finished) => {
-            let finished = Finished {
-                datasets: &datasets,
-                settings: &settings,
-                state: &state,
-                store: &store,
-                folder: &folder,
-                interrupt: &options.interrupt,
-            };
-            finished.save(&mut prepared, record, begin, observer)
-        }
-        Ok(LoopEnd::Interrupted) => Err(TrainError::Interrupted),
-        Err(error) => Err(error),
-    };
-    if outcome.is_err() {
-        let mut record = stopped;
-        record.timings.total = begin.elapsed().as_secs_f64();
-        record.stamp(Status::Interrupted.name());
-        folder.write_record(&record)?;
+        trainer.run(state)
     }
-    match outcome {
-        Err(TrainError::Interrupted) => {
-            let checkpoint = store.latest()?.0.map(|checkpoint| checkpoint.path);
-            Ok(RunOutcome::Interrupted { step: state.step, checkpoint })
+
+    /// Takes the best model, measures it on the test set once and writes what is left.
+    fn finish(
+        &mut self,
+        datasets: &Datasets,
+        state: &LoopState,
+        observer: &mut dyn Observer,
+    ) -> Result<RunOutcome, TrainError> {
+        if let Some(best) = state.best.as_ref().filter(|best| best.step != state.step) {
+            self.prepared.loaded.model = reload(&self.prepared, &self.store.best(best.step)?, false)?;
         }
-        outcome => outcome,
+        let model = self.prepared.loaded.model.eval_copy();
+        let test = match (&datasets.test, &self.prepared.test) {
+            (Some(test), Some(rows)) => {
+                let start = Instant::now();
+                let report = self.measure(model.as_ref(), test, rows, observer)?;
+                self.record.timings.test = start.elapsed().as_secs_f64();
+                Some(report)
+            }
+            _ => None,
+        };
+        save(model.as_ref(), &self.prepared.loaded.config, self.folder.path())?;
+        self.prepared.tokenizer.save(self.folder.path())?;
+        self.record.metrics.test = test.clone();
+        self.write_record(Status::Finished)?;
+        let record = &self.record;
+        Ok(RunOutcome::Finished(Box::new(RunSummary {
+            name: record.name.clone(),
+            output_dir: self.folder.path().to_owned(),
+            steps: state.step,
+            epochs: state.step as f64 / self.settings.steps_per_epoch as f64,
+            train_loss: state.total.mean(),
+            best_step: record.steps.best,
+            validation: record.metrics.validation.clone(),
+            test,
+            labels: self.settings.labels.clone(),
+            seconds: record.timings,
+            peak_memory_bytes: record.peak_memory_bytes,
+            examples_per_second: record.train_examples_per_second.unwrap_or_default(),
+        })))
+    }
+
+    /// Measures the model on the test set and writes its predictions.
+    fn measure(
+        &self,
+        model: &dyn Model,
+        test: &TokenizedRows,
+        rows: &Rows,
+        observer: &mut dyn Observer,
+    ) -> Result<ClassificationReport, TrainError> {
+        let what = "measuring on the test set";
+        let total = Some(test.len() as u64);
+        let mut progress = |done| observer.event(&Event::Progress { what: what.to_owned(), done, total });
+        let settings = &self.settings;
+        let batching = Batching {
+            batch_size: settings.eval_batch_size,
+            pad_token_id: settings.pad_token_id,
+            max_length: settings.max_length,
+        };
+        let predictions = predict_unless(self.interrupt, model, test, batching, &mut progress)?;
+        let report = ClassificationReport::from_predictions(&predictions, &settings.labels)?;
+        let path = self.folder.path().join(PREDICTIONS_FILE);
+        write_predictions(&path, rows, &predictions, &settings.labels)?;
+        Ok(report)
     }
 }
 
@@ -252,80 +352,6 @@ fn check_memory(prepared: &Prepared, datasets: &Datasets) -> Result<(), TrainErr
             Err(TrainError::TooLittle { what: "memory", needed: memory.needed_bytes, available })
         }
         _ => Ok(()),
-    }
-}
-
-/// A run whose loop has ended.
-struct Finished<'a> {
-    datasets: &'a Datasets,
-    settings: &'a LoopSettings,
-    state: &'a LoopState,
-    store: &'a CheckpointStore,
-    folder: &'a RunFolder,
-    interrupt: &'a AtomicBool,
-}
-
-impl Finished<'_> {
-    /// Takes the best model, measures it on the test set once and writes what is left.
-    fn save(
-        &self,
-        prepared: &mut Prepared,
-        mut record: RunRecord,
-        begin: Instant,
-        observer: &mut dyn Observer,
-    ) -> Result<RunOutcome, TrainError> {
-        if let Some(best) = self.state.best.as_ref().filter(|best| best.step != self.state.step) {
-            prepared.loaded.model = reload(prepared, &self.store.best(best.step)?, false)?;
-        }
-        let model = prepared.loaded.model.eval_copy();
-        let mut test_report = None;
-        if let (Some(test), Some(rows)) = (&self.datasets.test, &prepared.test) {
-            let start = Instant::now();
-            let total = Some(test.len() as u64);
-            let mut progress = |done| {
-                observer.event(&Event::Progress { what: "measuring on the test set".to_owned(), done, total })
-            };
-            let batching = Batching {
-                batch_size: self.settings.eval_batch_size,
-                pad_token_id: self.settings.pad_token_id,
-                max_length: self.settings.max_length,
-            };
-            let predictions = predict_unless(self.interrupt, model.as_ref(), test, batching, &mut progress)?;
-            let report = ClassificationReport::from_predictions(&predictions, &self.settings.labels)?;
-            write_predictions(
-                &self.folder.path().join(PREDICTIONS_FILE),
-                rows,
-                &predictions,
-                &self.settings.labels,
-            )?;
-            record.timings.test = start.elapsed().as_secs_f64();
-            test_report = Some(report);
-        }
-        save(model.as_ref(), &prepared.loaded.config, self.folder.path())?;
-        prepared.tokenizer.save(self.folder.path())?;
-        let validation = self.state.best.as_ref().map(|best| best.report.clone());
-        record.metrics = Metrics {
-            train: self.state.total.mean().map(|loss| TrainMetrics { loss }),
-            validation: validation.clone(),
-            test: test_report.clone(),
-        };
-        record.timings.total = begin.elapsed().as_secs_f64();
-        record.stamp(Status::Finished.name());
-        self.folder.write_record(&record)?;
-        Ok(RunOutcome::Finished(Box::new(RunSummary {
-            name: record.name,
-            output_dir: self.folder.path().to_owned(),
-            steps: self.state.step,
-            epochs: self.state.step as f64 / self.settings.steps_per_epoch as f64,
-            train_loss: self.state.total.mean(),
-            best_step: record.steps.best,
-            validation,
-            test: test_report,
-            labels: self.settings.labels.clone(),
-            seconds: record.timings,
-            peak_memory_bytes: record.peak_memory_bytes,
-            examples_per_second: record.train_examples_per_second.unwrap_or_default(),
-        })))
     }
 }
 

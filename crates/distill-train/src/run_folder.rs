@@ -189,7 +189,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// [`TrainError::Io`].
-    pub fn abandon(self) -> Result<(), TrainError> {
+    pub fn abandon(&self) -> Result<(), TrainError> {
         self.remove_run()?;
         let lock = self.path.join(LOCK_FILE);
         fs::remove_file(&lock).map_err(TrainError::io(&lock))?;
