@@ -94,7 +94,7 @@ pub fn run(
     earlier.carry_over(&mut record);
     let mut run = Run { begin, prepared, settings, store, folder, record, interrupt: &options.interrupt };
     run.write_record(Status::Running)?;
-    let outcome = run.to_the_end(checkpoint, options.start, observer);
+    let outcome = run.go(checkpoint, options.start, observer);
     match outcome {
         Err(TrainError::Interrupted) => {
             run.write_record(Status::Interrupted)?;
@@ -153,7 +153,8 @@ impl Run<'_> {
         self.folder.write_record(&self.record)
     }
 
-    fn to_the_end(
+    /// Everything from the tokens to the saved model.
+    fn go(
         &mut self,
         checkpoint: Option<Checkpoint>,
         start: Start,
