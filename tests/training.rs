@@ -30,6 +30,13 @@ fn tensors(out: &Path) -> HashMap<String, Vec<u8>> {
     file.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect()
 }
 
+/// Makes a finished run look like one that was killed.
+fn mark_as_running(out: &Path) {
+    let mut record = read_json(out.join("run.json"));
+    record["status"] = "running".into();
+    std::fs::write(out.join("run.json"), record.to_string()).expect("writes");
+}
+
 /// The whole training set in one step, as one batch and as micro-batches of which the last is smaller: a mean of means
 /// would weigh the rows of the small one more.
 #[test]
@@ -83,9 +90,7 @@ fn a_frozen_run_resumes() {
     for step in [15, 20] {
         let _ = std::fs::remove_dir_all(out.join(format!("checkpoints/step-{step:08}")));
     }
-    let mut record = read_json(out.join("run.json"));
-    record["status"] = "running".into();
-    std::fs::write(out.join("run.json"), record.to_string()).expect("writes");
+    mark_as_running(&out);
     let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
     let arguments: Vec<&str> =
         ["run", "tiny.toml", "--resume", "--set", "output_dir=cut"].into_iter().chain(sets).collect();
@@ -210,8 +215,6 @@ fn a_resume_with_another_recipe_is_refused_before_and_after_the_run() {
     // As a kill before the first checkpoint leaves it.
     let out = folder.path().join("out");
     std::fs::remove_dir_all(out.join("checkpoints")).expect("removes");
-    let mut record = read_json(out.join("run.json"));
-    record["status"] = "running".into();
-    std::fs::write(out.join("run.json"), record.to_string()).expect("writes");
+    mark_as_running(&out);
     assert_eq!(run(folder.path(), &resume).code, Some(2));
 }

@@ -15,10 +15,8 @@ const INFER: LabelSource<'_> = LabelSource::Infer { names: None, start: None };
 
 /// The path of a data file; `None`, said on stderr, where there is no folder of data.
 fn data(file: &str) -> Option<String> {
-    let folder = std::env::var_os("DISTILL_DATA").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
+    let folder =
+        std::env::var_os("DISTILL_DATA").map_or_else(|| PathBuf::from("../../../shared/data"), PathBuf::from);
     if !folder.is_dir() {
         eprintln!("SKIPPED: no data sets at `{}`; set DISTILL_DATA to their folder", folder.display());
         return None;

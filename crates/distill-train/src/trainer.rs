@@ -256,20 +256,17 @@ impl Trainer<'_> {
 
     /// Refuses to keep weights that are not numbers, or so large that a loss cannot be.
     fn check_weights(&self, step: u64) -> Result<(), TrainError> {
-        let mut largest = 0f64;
+        let mut squares = Vec::new();
         self.model.visit(&mut |_, value| {
-            let sum = f64::from((value.clone() * value).sum().into_scalar::<f32>());
-            largest = if sum.is_finite() { largest.max(sum) } else { sum };
+            squares.push(f64::from((value.clone() * value).sum().into_scalar::<f32>()));
         });
-        if largest.is_finite() {
-            return Ok(());
+        match first_not_finite(&squares) {
+            None => Ok(()),
+            Some(value) => {
+                let rate = self.settings.schedule.at(step.saturating_sub(1));
+                Err(self.not_finite("size of a weight", step, value, rate))
+            }
         }
-        Err(self.not_finite(
-            "size of a weight",
-            step,
-            largest,
-            self.settings.schedule.at(step.saturating_sub(1)),
-        ))
     }
 
     fn log(
@@ -367,5 +364,22 @@ impl Trainer<'_> {
         let path = self.store.save(state, self.fingerprint, self.optimizer, keep, &save_model)?;
         self.observer.event(&Event::CheckpointSaved { step: state.step, path });
         (self.on_checkpoint)(state)
+    }
+}
+
+/// The first value that is infinite or not a number, wherever it stands.
+fn first_not_finite(values: &[f64]) -> Option<f64> {
+    values.iter().copied().find(|value| !value.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_not_finite;
+
+    #[test]
+    fn a_bad_weight_is_seen_before_good_ones() {
+        assert!(first_not_finite(&[1.0, f64::NAN, 2.0]).is_some_and(f64::is_nan));
+        assert_eq!(first_not_finite(&[f64::INFINITY, 0.0]), Some(f64::INFINITY));
+        assert_eq!(first_not_finite(&[1.0, 0.0]), None);
     }
 }
