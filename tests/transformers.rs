@@ -6,6 +6,7 @@
 mod support;
 
 use serde_json::Value;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 use support::{run, tiny_folder};
@@ -30,7 +31,10 @@ fn python() -> Option<PathBuf> {
 #[test]
 fn every_architecture_is_read_by_transformers_with_the_same_logits() {
     let Some(python) = python() else {
-        eprintln!("SKIPPED: no Python with PyTorch and Transformers; set DISTILL_PEER_PYTHON to one");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: no Python with PyTorch and Transformers; set DISTILL_PEER_PYTHON to one"
+        );
         return;
     };
     let folder = tiny_folder();

@@ -247,6 +247,7 @@ impl fmt::Debug for Tokenizer {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::path::{Path, PathBuf};
 
     use super::*;
@@ -260,7 +261,11 @@ mod tests {
         if folder.join("tokenizer.json").is_file() {
             return Some(folder);
         }
-        eprintln!("SKIPPED: no tokenizer in `{}`; set DISTILL_MODELS", folder.display());
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: no tokenizer in `{}`; set DISTILL_MODELS",
+            folder.display()
+        );
         None
     }
 
@@ -270,7 +275,11 @@ mod tests {
         if folder.join("minilm-l6/trajectory.json").is_file() {
             return Some(folder.join("minilm-l6"));
         }
-        eprintln!("SKIPPED: no `minilm-l6` in `{}`; set DISTILL_GOLDEN", folder.display());
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: no `minilm-l6` in `{}`; set DISTILL_GOLDEN",
+            folder.display()
+        );
         None
     }
 

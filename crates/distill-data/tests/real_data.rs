@@ -2,6 +2,7 @@
 //!
 //! They are not part of the repository: `DISTILL_DATA` names their folder, `../shared/data` beside
 //! the repository is tried without it, and where neither is there the tests say that they skip.
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use distill_data::tokenizer::Encoded;
@@ -18,7 +19,11 @@ fn data(file: &str) -> Option<String> {
     let folder =
         std::env::var_os("DISTILL_DATA").map_or_else(|| PathBuf::from("../../../shared/data"), PathBuf::from);
     if !folder.is_dir() {
-        eprintln!("SKIPPED: no data sets at `{}`; set DISTILL_DATA to their folder", folder.display());
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: no data sets at `{}`; set DISTILL_DATA to their folder",
+            folder.display()
+        );
         return None;
     }
     Some(folder.join(file).display().to_string())

@@ -3,6 +3,7 @@
 
 use distill_eval::{ClassReport, ClassificationReport, Predictions};
 use serde::Deserialize;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 /// The reference is f64 printed in full; only the order of its sums may differ.
@@ -34,7 +35,11 @@ fn golden() -> Option<Classification> {
         .map_or_else(|| PathBuf::from("../../../shared/golden"), PathBuf::from);
     let file = folder.join("objectives/metrics.json");
     if !file.exists() {
-        eprintln!("SKIPPED: there are no reference values at `{}`; set DISTILL_GOLDEN", file.display());
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: there are no reference values at `{}`; set DISTILL_GOLDEN",
+            file.display()
+        );
         return None;
     }
     let golden: Golden = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();

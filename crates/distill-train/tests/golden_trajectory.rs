@@ -12,6 +12,7 @@ use distill_train::parameter_groups::GroupRules;
 use distill_train::schedule::Schedule;
 use serde::Deserialize;
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 #[derive(Deserialize)]
@@ -61,7 +62,12 @@ fn input(tokenizer: &Tokenizer, texts: &[String], device: &Device) -> ModelInput
 fn trajectory_on(spec: DeviceSpec) {
     let (golden, folder) = (golden_folder(), model_folder());
     if !golden.join("trajectory.json").exists() || !folder.join("model.safetensors").exists() {
-        eprintln!("SKIPPED: needs `{}` and the weights in `{}`", golden.display(), folder.display());
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: needs `{}` and the weights in `{}`",
+            golden.display(),
+            folder.display()
+        );
         return;
     }
     let text = std::fs::read_to_string(golden.join("trajectory.json")).expect("reads the trajectory");

@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test binary uses its part
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -29,12 +30,14 @@ pub fn pretrained(name: &str) -> Option<PathBuf> {
     folder.join("config.json").is_file().then_some(folder)
 }
 
-/// Every folder of `models/` whose architecture is one of ours.
+/// Every folder of `models/` whose architecture is one of ours; none, with a word on stderr, without reference values.
 pub fn model_folders() -> Vec<PathBuf> {
     let models = root().join("models");
-    let entries = std::fs::read_dir(&models).unwrap_or_else(|error| {
-        panic!("reference values in `{}` (DISTILL_GOLDEN): {error}", models.display())
-    });
+    let Ok(entries) = std::fs::read_dir(&models) else {
+        let place = models.display();
+        let _ = writeln!(std::io::stderr(), "SKIPPED: no reference values in `{place}`; set DISTILL_GOLDEN");
+        return Vec::new();
+    };
     let mut folders: Vec<_> = entries
         .map(|entry| entry.unwrap().path())
         .filter(|folder| {
@@ -96,7 +99,8 @@ pub fn devices() -> Vec<Device> {
     let specs = [DeviceSpec::Flex, DeviceSpec::NdArray, DeviceSpec::Cuda(0)];
     let devices: Vec<_> = specs.into_iter().filter_map(|spec| resolve(spec).ok()).collect();
     if devices.is_empty() {
-        eprintln!("SKIPPED: built without a backend; add `--features flex,ndarray`");
+        let _ =
+            writeln!(std::io::stderr(), "SKIPPED: built without a backend; add `--features flex,ndarray`");
     }
     devices
 }
