@@ -3,10 +3,10 @@
 mod support;
 
 use serde_json::Value;
-use support::{folder, run, tiny_folder, tree, write};
+use support::{Outcome, folder, run, tiny_folder, tree, write};
 
-const COMMANDS: [&str; 9] =
-    ["run", "validate", "plan", "schema", "recipes", "datasets", "eval", "predict", "inspect"];
+const COMMANDS: [&str; 10] =
+    ["run", "validate", "plan", "schema", "recipes", "datasets", "eval", "predict", "inspect", "bench"];
 
 #[test]
 fn help_and_version_are_there() {
@@ -87,12 +87,117 @@ fn data_sets_are_listed_and_written() {
 fn devices_are_listed() {
     let folder = folder();
     let text = run(folder.path(), &["inspect", "--device"]).success().stdout;
-    for name in ["flex", "ndarray", "cuda", "auto"] {
+    for name in ["flex", "ndarray", "cuda", "auto", "instructions", "DISTILL_ISA", "threads", "dtype"] {
         assert!(text.lines().any(|line| line.starts_with(name)), "{text}");
     }
     let json = run(folder.path(), &["inspect", "--device", "--format", "json"]).success().stdout;
     let devices: Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(devices["devices"][0]["name"], "flex");
+    let available = devices["instruction_sets"].as_array().expect("a list");
+    assert!(available.contains(&devices["instruction_set"]), "{devices}");
+}
+
+#[test]
+fn the_instruction_set_can_be_forced() {
+    let folder = folder();
+    let inspect = |isa: &str| {
+        let mut command = support::distill(folder.path(), &["inspect", "--device", "--format", "json"]);
+        Outcome::from(command.env("DISTILL_ISA", isa).output().expect("the binary starts"))
+    };
+    let devices: Value = serde_json::from_str(&inspect("portable").success().stdout).expect("JSON");
+    assert_eq!(devices["instruction_set"], "portable");
+    assert_eq!(devices["isa_variable"], "portable");
+    assert_eq!(devices["auto_dtype"], "f32");
+    insta::assert_snapshot!(inspect("sse").refusal());
+}
+
+/// A model that is measured in no time.
+const SMALL: [&str; 16] = [
+    "--hidden-size",
+    "16",
+    "--layers",
+    "2",
+    "--heads",
+    "2",
+    "--intermediate-size",
+    "32",
+    "--vocab-size",
+    "50",
+    "--batch",
+    "2",
+    "--length",
+    "8",
+    "--warmup",
+    "1",
+];
+
+fn bench(more: &[&str]) -> Vec<String> {
+    ["bench"].iter().chain(&more[..1]).chain(&SMALL).chain(&more[1..]).map(ToString::to_string).collect()
+}
+
+fn run_bench(more: &[&str]) -> Outcome {
+    let arguments = bench(more);
+    run(folder().path(), &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+#[test]
+fn bench_measures_training_steps() {
+    for more in [[].as_slice(), &["--gradient-checkpointing", "--dropout", "0.3"], &["--config", "albert"]] {
+        let arguments = [["train", "--steps", "3", "--format", "json"].as_slice(), more].concat();
+        let report: Value = serde_json::from_str(&run_bench(&arguments).success().stdout).expect("JSON");
+        assert!(report["examples_per_second"].as_f64().expect("a rate") > 0.0, "{report}");
+        let number = |key: &str| report[key].as_f64().expect("a number");
+        assert!((number("tokens_per_second") / number("examples_per_second") - 8.0).abs() < 1e-6);
+        let parts = report["parts_ms"].as_object().expect("parts");
+        let names: Vec<&str> = parts.keys().map(String::as_str).collect();
+        assert_eq!(names, ["data", "forward", "backward", "gradient_norm", "optimizer"]);
+        assert_eq!(report["steps"], 3);
+        assert_eq!(report["gradient_checkpointing"], more.contains(&"--gradient-checkpointing"));
+        assert!(number("last_loss").is_finite());
+    }
+    let text = run_bench(&["train", "--steps", "2"]).success().stdout;
+    for part in ["examples/s", "ms median", "memory", "batch 2 x 8", "backward", "optimizer"] {
+        assert!(text.contains(part), "`{part}` is not in:\n{text}");
+    }
+}
+
+#[test]
+fn bench_measures_predictions() {
+    let json = run_bench(&["predict", "--batches", "4", "--format", "json"]).success().stdout;
+    let report: Value = serde_json::from_str(&json).expect("JSON");
+    let latency = |key: &str| report["latency_ms"][key].as_f64().expect("a time");
+    assert!(0.0 < latency("p50") && latency("p50") <= latency("p99"), "{report}");
+    let text = run_bench(&["predict", "--batches", "1"]).success().stdout;
+    assert!(text.contains("p99") && text.contains("examples/s"), "{text}");
+}
+
+#[test]
+fn bench_takes_the_classifier_of_a_model_or_a_new_one() {
+    let folder = tiny_folder();
+    run(folder.path(), &["run", "tiny.toml", "--set", "train.max_steps=1"]).success();
+    let arguments = [
+        "bench", "train", "--model", "out", "--batch", "2", "--length", "8", "--steps", "1", "--format",
+        "json",
+    ];
+    let report: Value = serde_json::from_str(&run(folder.path(), &arguments).success().stdout).expect("JSON");
+    assert_eq!(report["model"]["source"], "out");
+    assert_eq!(report["model"]["hidden_size"], 32);
+    let stderr = run(folder.path(), &["bench", "train", "--model", "out", "--length", "999"]).refusal();
+    assert!(stderr.contains("reads at most 32 tokens, `--length` is 999"), "{stderr}");
+}
+
+#[test]
+fn bench_refuses_what_cannot_be_measured() {
+    for (arguments, part) in [
+        (["train", "--config", "bret"], "did you mean `bert`?"),
+        (["train", "--dropout", "1"], "must be at least 0 and below 1"),
+        (["predict", "--device", "gpu"], "unknown device `gpu`"),
+        (["train", "--heads", "7"], "must be a multiple of `num_attention_heads` (7)"),
+    ] {
+        let arguments = [&["bench"], arguments.as_slice()].concat();
+        let stderr = run(folder().path(), &arguments).refusal();
+        assert!(stderr.contains(part), "`{part}` is not in:\n{stderr}");
+    }
 }
 
 /// Runs a recipe that has mistakes; nothing may be written.
@@ -151,6 +256,14 @@ fn mistakes_that_only_the_trainer_knows() {
 fn keys_that_exclude_each_other() {
     let recipe = support::TINY_RECIPE.replace("warmup_ratio = 0.1", "warmup_ratio = 0.1\nwarmup_steps = 5");
     insta::assert_snapshot!(mistakes(&recipe, &[]));
+}
+
+#[test]
+fn bf16_where_it_cannot_be_had() {
+    insta::assert_snapshot!(mistakes(
+        support::TINY_RECIPE,
+        &["--set", "train.dtype=bf16", "--set", "device=ndarray"]
+    ));
 }
 
 #[test]

@@ -42,7 +42,13 @@ fn mark_as_running(out: &Path) {
 #[test]
 fn accumulated_micro_batches_give_the_gradient_of_the_whole_batch() {
     let folder = tiny_folder();
-    let common = ["data.validation_fraction=0", "data.max_rows=36", "train.dropout=0", "train.max_steps=1"];
+    let common = [
+        "data.validation_fraction=0",
+        "data.max_rows=36",
+        "train.dropout=0",
+        "train.max_steps=1",
+        "train.dtype=f32",
+    ];
     let mut found = Vec::new();
     for (out, batch, accumulation) in [("whole", 36, 1), ("parts", 8, 5)] {
         let own = [
@@ -178,6 +184,7 @@ fn a_step_has_the_same_rows_however_it_is_cut() {
             format!("train.gradient_accumulation_steps={accumulation}"),
             "train.dropout=0".to_owned(),
             "train.max_steps=1".to_owned(),
+            "train.dtype=f32".to_owned(),
         ];
         train(folder.path(), out, &own.iter().map(String::as_str).collect::<Vec<_>>()).success();
         found.push(lines(&folder.path().join(out), "train")[0]["grad_norm"].as_f64().expect("a norm"));
@@ -188,15 +195,16 @@ fn a_step_has_the_same_rows_however_it_is_cut() {
 #[test]
 fn predict_cuts_texts_where_training_did() {
     let folder = tiny_folder();
-    train(folder.path(), "out", &["train.max_steps=6", "data.max_length=6"]).success();
+    // Batches differ in their padding, which rounding to bf16 would show.
+    train(folder.path(), "out", &["train.max_steps=6", "data.max_length=6", "train.dtype=f32"]).success();
     let predictions =
         std::fs::read_to_string(folder.path().join("out/predictions.jsonl")).expect("predictions");
     let rows: Vec<Value> =
         predictions.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let input: String =
         rows.iter().map(|row| serde_json::json!({ "text": row["text"] }).to_string() + "\n").collect();
-    let outcome =
-        support::run_with_input(folder.path(), &["predict", "out", "--logits"], input.as_bytes()).success();
+    let arguments = ["predict", "out", "--logits", "--dtype", "f32"];
+    let outcome = support::run_with_input(folder.path(), &arguments, input.as_bytes()).success();
     for (line, row) in outcome.stdout.lines().zip(&rows) {
         let answer: Value = serde_json::from_str(line).expect("JSON");
         let [answer, row] = [&answer, row].map(|value| value["logits"][0].as_f64().expect("a logit"));
@@ -217,4 +225,52 @@ fn a_resume_with_another_recipe_is_refused_before_and_after_the_run() {
     std::fs::remove_dir_all(out.join("checkpoints")).expect("removes");
     mark_as_running(&out);
     assert_eq!(run(folder.path(), &resume).code, Some(2));
+}
+
+#[test]
+fn gradient_checkpointing_changes_no_byte() {
+    let folder = tiny_folder();
+    for dtype in ["f32", "bf16"] {
+        let dtype = format!("train.dtype={dtype}");
+        let common = ["train.max_steps=12", dtype.as_str()];
+        train(folder.path(), "kept", &common).success();
+        let more = [common.as_slice(), &["train.gradient_checkpointing=true"]].concat();
+        train(folder.path(), "recomputed", &more).success();
+        let [kept, recomputed] = ["kept", "recomputed"].map(|out| tensors(&folder.path().join(out)));
+        assert!(kept == recomputed, "{dtype}");
+        for out in ["kept", "recomputed"] {
+            std::fs::remove_dir_all(folder.path().join(out)).expect("removes");
+        }
+    }
+}
+
+#[test]
+fn the_number_format_is_told_recorded_and_part_of_the_run() {
+    let folder = tiny_folder();
+    for dtype in ["f32", "bf16"] {
+        let outcome =
+            train(folder.path(), dtype, &["train.max_steps=2", &format!("train.dtype={dtype}")]).success();
+        assert!(outcome.stderr.contains(&format!("computing on flex, {dtype} (")), "{}", outcome.stderr);
+        let record = read_json(folder.path().join(dtype).join("run.json"));
+        assert_eq!(record["dtype"], dtype);
+        assert_eq!(record["device"], "flex");
+        assert!(record["instruction_set"].is_string() && record["threads"].is_u64(), "{record}");
+    }
+    let [f32, bf16] = ["f32", "bf16"].map(|out| tensors(&folder.path().join(out)));
+    assert!(f32 != bf16, "bf16 rounds");
+    mark_as_running(&folder.path().join("bf16"));
+    let resume = [
+        "run",
+        "tiny.toml",
+        "--resume",
+        "--set",
+        "output_dir=bf16",
+        "--set",
+        "train.max_steps=2",
+        "--set",
+        "train.dtype=f32",
+    ];
+    let stderr = run(folder.path(), &resume).refusal();
+    assert!(stderr.contains("`train.dtype` was `\"bf16\"`, is `\"f32\"`"), "{stderr}");
+    assert!(!stderr.contains("recipe.train"), "{stderr}");
 }

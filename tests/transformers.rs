@@ -44,6 +44,7 @@ fn every_architecture_is_read_by_transformers_with_the_same_logits() {
             format!("tokenizer.train.kind={tokenizer}"),
             "tokenizer.train.vocab_size=400".to_owned(),
             "train.max_steps=12".to_owned(),
+            "train.dtype=f32".to_owned(),
             format!("output_dir={architecture}"),
         ];
         let arguments: Vec<&str> =

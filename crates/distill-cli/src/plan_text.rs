@@ -57,7 +57,7 @@ fn render(plan: &PlanReport, paint: Paint, width: usize) -> String {
     if !plan.model.unused.is_empty() {
         facts.add("left out", format!("{} of the checkpoint are not used", tensors(&plan.model.unused)));
     }
-    facts.add("device", plan.device.clone());
+    facts.add("device", plan.computing.to_string());
     let rows = &plan.rows;
     let parts = [("training", rows.train), ("validation", rows.validation), ("test", rows.test)];
     let parts: Vec<String> = parts.iter().map(|(name, rows)| format!("{} {name}", count(*rows))).collect();
@@ -85,7 +85,8 @@ fn render(plan: &PlanReport, paint: Paint, width: usize) -> String {
             count(steps.warmup)
         ),
     );
-    facts.add("memory", need(&plan.memory, paint));
+    let checkpointing = if plan.gradient_checkpointing { ", with gradient checkpointing" } else { "" };
+    facts.add("memory", need(&plan.memory, paint) + checkpointing);
     facts.add("disk", need(&plan.disk, paint));
     facts.add("writes to", plan.output_dir.clone());
     lines.extend(facts.lines(width));
@@ -138,6 +139,7 @@ fn labels(plan: &PlanReport, paint: Paint) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use distill_train::Computing;
     use distill_train::plan::{LabelCount, ModelPlan, Rows, Steps, TokenLengths};
 
     fn sample(labels: usize) -> PlanReport {
@@ -150,7 +152,12 @@ mod tests {
         PlanReport {
             name: "tickets".to_owned(),
             output_dir: "checkpoints/tickets".to_owned(),
-            device: "flex".to_owned(),
+            computing: Computing {
+                device: "flex".to_owned(),
+                dtype: "bf16".to_owned(),
+                instruction_set: Some("amx".to_owned()),
+                threads: 8,
+            },
             task: "classification".to_owned(),
             labels: (0..labels).map(label).collect(),
             label_mapping: "labels are names".to_owned(),
@@ -169,6 +176,7 @@ mod tests {
             steps: Steps { per_epoch: 313, total: 939, warmup: 57 },
             epochs: 3.0,
             memory: Need { needed_bytes: 2 << 30, available_bytes: Some(20 << 30) },
+            gradient_checkpointing: false,
             disk: Need { needed_bytes: 3 << 30, available_bytes: Some(1 << 30) },
             warnings: Vec::new(),
         }

@@ -12,10 +12,9 @@ use serde_json::{Map, Value};
 
 use crate::albert_config::{AlbertConfig, AlbertScratch};
 use crate::architecture::Architecture;
-use crate::bert_encoder::HiddenStates;
 use crate::config::{read_keys, read_scratch};
 use crate::layers::{Embedding, LayerNorm, Linear, first_token, join_heads, split_heads, tied_logits};
-use crate::model::{Forward, ForwardOptions, Model, ModelInput, ModelOutput, ModuleModel};
+use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
 use crate::weights::{Init, Weights};
 use crate::{EncoderConfig, Task};
 
@@ -143,44 +142,45 @@ impl AlbertModel {
         }
     }
 
-    fn forward(
-        &self,
-        input: &ModelInput,
-        options: ForwardOptions,
-        dropout: &mut Dropout,
-        head: impl FnOnce(&Tensor<3>, Option<&Tensor<2>>, &mut Dropout) -> Tensor<2>,
-    ) -> ModelOutput {
-        let embedded = self.embeddings.forward(input, dropout);
-        let mut hidden = self.encoder.embedding_hidden_mapping_in.forward(embedded);
-        let mut states = HiddenStates::new(options, &hidden);
-        for layer in 0..self.encoder.num_hidden_layers {
-            hidden = self.encoder.layer(layer, hidden, &input.attention_bias, dropout);
-            states.push(&hidden);
-        }
-        let encoded = states.finish(hidden);
-        let pooled =
-            self.pooler.as_ref().map(|pooler| pooler.forward(first_token(encoded.last.clone())).tanh());
-        ModelOutput {
-            logits: head(&encoded.last, pooled.as_ref(), dropout),
-            last_hidden_state: encoded.last,
-            pooler_output: pooled,
-            hidden_states: encoded.all,
-        }
-    }
-
-    /// The mapping into the hidden size counts as embeddings.
-    fn layer_of(&self, name: &str) -> Option<usize> {
+    /// The depths at which a parameter is used; the mapping into the hidden size counts as embeddings.
+    fn uses_of(&self, name: &str) -> Option<std::ops::RangeInclusive<usize>> {
         if name.starts_with("albert.embeddings.")
             || name.starts_with("albert.encoder.embedding_hidden_mapping_in.")
         {
-            return Some(0);
+            return Some(0..=0);
         }
         let group = name.strip_prefix("albert.encoder.albert_layer_groups.")?.split('.').next()?;
         let group = group.parse::<usize>().ok()?;
-        (0..self.encoder.num_hidden_layers)
-            .rev()
-            .find(|&layer| self.encoder.group_of(layer) == group)
-            .map(|n| n + 1)
+        let mut layers =
+            (0..self.encoder.num_hidden_layers).filter(|&layer| self.encoder.group_of(layer) == group);
+        let first = layers.next()?;
+        Some(first + 1..=layers.last().unwrap_or(first) + 1)
+    }
+
+    fn pooled(&self, last: &Tensor<3>) -> Option<Tensor<2>> {
+        self.pooler.as_ref().map(|pooler| pooler.forward(first_token(last.clone())).tanh())
+    }
+}
+
+impl Encoder for AlbertModel {
+    fn embed(&self, input: &ModelInput, dropout: &mut Dropout) -> Tensor<3> {
+        self.encoder.embedding_hidden_mapping_in.forward(self.embeddings.forward(input, dropout))
+    }
+
+    fn layer(&self, n: usize, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3> {
+        self.encoder.layer(n, hidden, bias, dropout)
+    }
+
+    fn num_hidden_layers(&self) -> usize {
+        self.encoder.num_hidden_layers
+    }
+
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        self.uses_of(name)?.next_back()
+    }
+
+    fn first_layer_of(&self, name: &str) -> Option<usize> {
+        self.uses_of(name)?.next()
     }
 }
 
@@ -327,7 +327,7 @@ impl AlbertAttention {
         let (q, k, v) = (heads(&self.query), heads(&self.key), heads(&self.value));
         let out = attention(q, k, v, bias, self.attention_probs_dropout_prob, dropout, Scores::Discard);
         let projected = self.dense.forward(join_heads(out.context));
-        self.LayerNorm.forward_sum(dropout.apply(projected, self.hidden_dropout_prob), hidden)
+        self.LayerNorm.forward_dropout_sum(projected, self.hidden_dropout_prob, dropout, hidden)
     }
 }
 
@@ -340,19 +340,15 @@ struct AlbertForSequenceClassification {
 }
 
 impl Forward for AlbertForSequenceClassification {
-    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput {
-        self.albert.forward(input, options, dropout, |last, pooled, dropout| {
-            let pooled = pooled.cloned().unwrap_or_else(|| first_token(last.clone()));
-            self.classifier.forward(dropout.apply(pooled, self.classifier_dropout_prob))
-        })
+    fn encoder(&self) -> &dyn Encoder {
+        &self.albert
     }
 
-    fn num_hidden_layers(&self) -> usize {
-        self.albert.encoder.num_hidden_layers
-    }
-
-    fn layer_of(&self, name: &str) -> Option<usize> {
-        self.albert.layer_of(name)
+    fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
+        let pooler_output = self.albert.pooled(last);
+        let pooled = pooler_output.clone().unwrap_or_else(|| first_token(last.clone()));
+        let logits = self.classifier.forward(dropout.apply(pooled, self.classifier_dropout_prob));
+        HeadOutput { logits, pooler_output }
     }
 }
 
@@ -389,19 +385,14 @@ impl AlbertMLMHead {
 }
 
 impl Forward for AlbertForMaskedLM {
-    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput {
-        self.albert.forward(input, options, dropout, |last, _, _| {
-            let head = &self.predictions;
-            let x = head.LayerNorm.forward(head.hidden_act.forward(head.dense.forward(last.clone())));
-            tied_logits(x, self.albert.embeddings.word_embeddings.table(), head.bias.val())
-        })
+    fn encoder(&self) -> &dyn Encoder {
+        &self.albert
     }
 
-    fn num_hidden_layers(&self) -> usize {
-        self.albert.encoder.num_hidden_layers
-    }
-
-    fn layer_of(&self, name: &str) -> Option<usize> {
-        self.albert.layer_of(name)
+    fn head(&self, last: &Tensor<3>, _: &mut Dropout) -> HeadOutput {
+        let head = &self.predictions;
+        let x = head.LayerNorm.forward(head.hidden_act.forward(head.dense.forward(last.clone())));
+        let table = self.albert.embeddings.word_embeddings.table();
+        HeadOutput { logits: tied_logits(x, table, head.bias.val()), pooler_output: None }
     }
 }

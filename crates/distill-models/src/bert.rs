@@ -7,7 +7,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use distill_ops::{Activation, Dropout};
+use distill_ops::{Activation, AttentionBias, Dropout};
 use serde_json::{Map, Value};
 
 use crate::architecture::Architecture;
@@ -15,7 +15,7 @@ use crate::bert_config::{BertConfig, BertScratch};
 use crate::bert_encoder::{BertEncoder, depth};
 use crate::config::{read_keys, read_scratch};
 use crate::layers::{Embedding, LayerNorm, Linear, first_token, tied_logits};
-use crate::model::{Forward, ForwardOptions, Model, ModelInput, ModelOutput, ModuleModel};
+use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
 use crate::weights::{Init, Weights};
 use crate::{EncoderConfig, Task};
 
@@ -135,24 +135,26 @@ impl BertModel {
         }
     }
 
-    /// Logits are left to the head.
-    fn forward(
-        &self,
-        input: &ModelInput,
-        options: ForwardOptions,
-        dropout: &mut Dropout,
-        head: impl FnOnce(&Tensor<3>, Option<&Tensor<2>>, &mut Dropout) -> Tensor<2>,
-    ) -> ModelOutput {
-        let embedded = self.embeddings.forward(input, dropout);
-        let encoded = self.encoder.forward(embedded, &input.attention_bias, options, dropout);
-        let pooled =
-            self.pooler.as_ref().map(|pooler| pooler.dense.forward(first_token(encoded.last.clone())).tanh());
-        ModelOutput {
-            logits: head(&encoded.last, pooled.as_ref(), dropout),
-            last_hidden_state: encoded.last,
-            pooler_output: pooled,
-            hidden_states: encoded.all,
-        }
+    fn pooled(&self, last: &Tensor<3>) -> Option<Tensor<2>> {
+        self.pooler.as_ref().map(|pooler| pooler.dense.forward(first_token(last.clone())).tanh())
+    }
+}
+
+impl Encoder for BertModel {
+    fn embed(&self, input: &ModelInput, dropout: &mut Dropout) -> Tensor<3> {
+        self.embeddings.forward(input, dropout)
+    }
+
+    fn layer(&self, n: usize, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3> {
+        self.encoder.layer(n, hidden, bias, dropout)
+    }
+
+    fn num_hidden_layers(&self) -> usize {
+        self.encoder.num_hidden_layers()
+    }
+
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        depth(name, "bert.embeddings.", "bert.encoder.layer.")
     }
 }
 
@@ -206,19 +208,15 @@ struct BertForSequenceClassification {
 }
 
 impl Forward for BertForSequenceClassification {
-    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput {
-        self.bert.forward(input, options, dropout, |last, pooled, dropout| {
-            let pooled = pooled.cloned().unwrap_or_else(|| first_token(last.clone()));
-            self.classifier.forward(dropout.apply(pooled, self.classifier_dropout))
-        })
+    fn encoder(&self) -> &dyn Encoder {
+        &self.bert
     }
 
-    fn num_hidden_layers(&self) -> usize {
-        self.bert.encoder.num_hidden_layers()
-    }
-
-    fn layer_of(&self, name: &str) -> Option<usize> {
-        depth(name, "bert.embeddings.", "bert.encoder.layer.")
+    fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
+        let pooler_output = self.bert.pooled(last);
+        let pooled = pooler_output.clone().unwrap_or_else(|| first_token(last.clone()));
+        let logits = self.classifier.forward(dropout.apply(pooled, self.classifier_dropout));
+        HeadOutput { logits, pooler_output }
     }
 }
 
@@ -269,20 +267,15 @@ impl BertLMPredictionHead {
 }
 
 impl Forward for BertForMaskedLM {
-    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput {
-        self.bert.forward(input, options, dropout, |last, _, _| {
-            let head = &self.cls.predictions;
-            let x = head.hidden_act.forward(head.transform.dense.forward(last.clone()));
-            let x = head.transform.LayerNorm.forward(x);
-            tied_logits(x, self.bert.embeddings.word_embeddings.table(), head.bias.val())
-        })
+    fn encoder(&self) -> &dyn Encoder {
+        &self.bert
     }
 
-    fn num_hidden_layers(&self) -> usize {
-        self.bert.encoder.num_hidden_layers()
-    }
-
-    fn layer_of(&self, name: &str) -> Option<usize> {
-        depth(name, "bert.embeddings.", "bert.encoder.layer.")
+    fn head(&self, last: &Tensor<3>, _: &mut Dropout) -> HeadOutput {
+        let head = &self.cls.predictions;
+        let x = head.hidden_act.forward(head.transform.dense.forward(last.clone()));
+        let x = head.transform.LayerNorm.forward(x);
+        let table = self.bert.embeddings.word_embeddings.table();
+        HeadOutput { logits: tied_logits(x, table, head.bias.val()), pooler_output: None }
     }
 }

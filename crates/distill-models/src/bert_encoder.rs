@@ -10,7 +10,6 @@ use burn::tensor::Tensor;
 use distill_ops::{Activation, AttentionBias, Dropout, Scores, attention};
 
 use crate::layers::{LayerNorm, Linear, join_heads, split_heads};
-use crate::model::ForwardOptions;
 use crate::weights::Weights;
 
 /// The numbers that one encoder needs.
@@ -26,31 +25,6 @@ pub(crate) struct EncoderSizes {
     pub(crate) layer_norm_eps: f64,
 }
 
-/// What an encoder returns.
-pub(crate) struct EncoderOutput {
-    pub(crate) last: Tensor<3>,
-    pub(crate) all: Option<Vec<Tensor<3>>>,
-}
-
-/// Keeps the hidden states where they are asked for.
-pub(crate) struct HiddenStates(Option<Vec<Tensor<3>>>);
-
-impl HiddenStates {
-    pub(crate) fn new(options: ForwardOptions, embeddings: &Tensor<3>) -> Self {
-        Self(options.hidden_states.then(|| vec![embeddings.clone()]))
-    }
-
-    pub(crate) fn push(&mut self, hidden: &Tensor<3>) {
-        if let Some(all) = &mut self.0 {
-            all.push(hidden.clone());
-        }
-    }
-
-    pub(crate) fn finish(self, last: Tensor<3>) -> EncoderOutput {
-        EncoderOutput { last, all: self.0 }
-    }
-}
-
 /// A stack of layers, `encoder.layer.N` in a checkpoint.
 #[derive(Module, Debug)]
 pub(crate) struct BertEncoder {
@@ -63,19 +37,14 @@ impl BertEncoder {
         Self { layer: (0..sizes.num_hidden_layers).map(layer).collect() }
     }
 
-    pub(crate) fn forward(
+    pub(crate) fn layer(
         &self,
-        mut hidden: Tensor<3>,
+        n: usize,
+        hidden: Tensor<3>,
         bias: &AttentionBias,
-        options: ForwardOptions,
         dropout: &mut Dropout,
-    ) -> EncoderOutput {
-        let mut states = HiddenStates::new(options, &hidden);
-        for layer in &self.layer {
-            hidden = layer.forward(hidden, bias, dropout);
-            states.push(&hidden);
-        }
-        states.finish(hidden)
+    ) -> Tensor<3> {
+        self.layer[n].forward(hidden, bias, dropout)
     }
 
     pub(crate) fn num_hidden_layers(&self) -> usize {
@@ -178,8 +147,7 @@ impl BertOutput {
     }
 
     fn forward(&self, x: Tensor<3>, residual: Tensor<3>, dropout: &mut Dropout) -> Tensor<3> {
-        let x = dropout.apply(self.dense.forward(x), self.hidden_dropout_prob);
-        self.LayerNorm.forward_sum(x, residual)
+        self.LayerNorm.forward_dropout_sum(self.dense.forward(x), self.hidden_dropout_prob, dropout, residual)
     }
 }
 

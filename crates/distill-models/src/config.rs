@@ -208,12 +208,16 @@ impl ModelConfig {
         };
         let architecture = find(model_type)?;
         let encoder = (architecture.parse)(&keys)?;
-        let masked = keys
-            .get("architectures")
-            .and_then(Value::as_array)
-            .is_some_and(|names| names.iter().filter_map(Value::as_str).any(|n| n.ends_with("ForMaskedLM")));
-        let task = if masked { Task::MaskedLm } else { Task::Classification { id2label: id2label(&keys)? } };
+        let task = match has_class(&keys, "ForMaskedLM") {
+            true => Task::MaskedLm,
+            false => Task::Classification { id2label: id2label(&keys)? },
+        };
         Ok(Self { architecture, encoder, task, keys })
+    }
+
+    /// Whether the checkpoint says that it is a classifier; else [`ModelConfig::task`] is what it would be as one.
+    pub fn has_classifier(&self) -> bool {
+        has_class(&self.keys, "ForSequenceClassification")
     }
 
     /// The `config.json` of a saved model: the original's keys, with class, labels and data type as they are now.
@@ -252,6 +256,12 @@ impl ModelConfig {
 }
 
 /// The labels in the order of their ids; Hugging Face's default of two unnamed ones where the file has none.
+/// Whether `architectures` names a class that ends so.
+fn has_class(keys: &Map<String, Value>, suffix: &str) -> bool {
+    let names = keys.get("architectures").and_then(Value::as_array);
+    names.into_iter().flatten().filter_map(Value::as_str).any(|name| name.ends_with(suffix))
+}
+
 fn id2label(keys: &Map<String, Value>) -> Result<Vec<String>, ConfigError> {
     let unnamed = |count: u64| (0..count).map(|id| format!("LABEL_{id}")).collect();
     let table = match keys.get("id2label") {

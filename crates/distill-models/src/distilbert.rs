@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::architecture::Architecture;
-use crate::bert_encoder::{EncoderOutput, HiddenStates, depth};
+use crate::bert_encoder::depth;
 use crate::config::{Checks, read_keys, read_scratch};
 use crate::layers::{Embedding, LayerNorm, Linear, first_token, join_heads, split_heads, tied_logits};
-use crate::model::{Forward, ForwardOptions, Model, ModelInput, ModelOutput, ModuleModel};
+use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
 use crate::weights::{Init, Weights};
 use crate::{ConfigError, EncoderConfig, Task};
 
@@ -302,18 +302,26 @@ impl DistilBertModel {
             transformer: Transformer { layer: (0..config.n_layers).map(layer).collect() },
         }
     }
+}
 
-    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> EncoderOutput {
+impl Encoder for DistilBertModel {
+    fn embed(&self, input: &ModelInput, dropout: &mut Dropout) -> Tensor<3> {
         let [_, seq] = input.shape;
         let words = self.embeddings.word_embeddings.forward(input.input_ids.clone());
         let sum = words + self.embeddings.position_embeddings.first_rows(seq);
-        let mut hidden = dropout.apply(self.embeddings.LayerNorm.forward(sum), self.embeddings.dropout);
-        let mut states = HiddenStates::new(options, &hidden);
-        for layer in &self.transformer.layer {
-            hidden = layer.forward(hidden, &input.attention_bias, dropout);
-            states.push(&hidden);
-        }
-        states.finish(hidden)
+        dropout.apply(self.embeddings.LayerNorm.forward(sum), self.embeddings.dropout)
+    }
+
+    fn layer(&self, n: usize, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3> {
+        self.transformer.layer[n].forward(hidden, bias, dropout)
+    }
+
+    fn num_hidden_layers(&self) -> usize {
+        self.transformer.layer.len()
+    }
+
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        depth(name, "distilbert.embeddings.", "distilbert.transformer.layer.")
     }
 }
 
@@ -379,18 +387,9 @@ impl TransformerBlock {
         let attended = self.attention.out_lin.forward(join_heads(out.context));
         let attended = self.sa_layer_norm.forward_sum(attended, hidden);
         let inner = self.activation.forward(self.ffn.lin1.forward(attended.clone()));
-        let output = dropout.apply(self.ffn.lin2.forward(inner), self.dropout);
-        self.output_layer_norm.forward_sum(output, attended)
+        let output = self.ffn.lin2.forward(inner);
+        self.output_layer_norm.forward_dropout_sum(output, self.dropout, dropout, attended)
     }
-}
-
-/// There is no pooler.
-fn output(encoded: EncoderOutput, logits: Tensor<2>) -> ModelOutput {
-    ModelOutput { logits, last_hidden_state: encoded.last, pooler_output: None, hidden_states: encoded.all }
-}
-
-fn layer_of(name: &str) -> Option<usize> {
-    depth(name, "distilbert.embeddings.", "distilbert.transformer.layer.")
 }
 
 #[derive(Module, Debug)]
@@ -403,19 +402,15 @@ struct DistilBertForSequenceClassification {
 }
 
 impl Forward for DistilBertForSequenceClassification {
-    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput {
-        let encoded = self.distilbert.forward(input, options, dropout);
-        let x = activation::relu(self.pre_classifier.forward(first_token(encoded.last.clone())));
+    fn encoder(&self) -> &dyn Encoder {
+        &self.distilbert
+    }
+
+    /// There is no pooler.
+    fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
+        let x = activation::relu(self.pre_classifier.forward(first_token(last.clone())));
         let logits = self.classifier.forward(dropout.apply(x, self.seq_classif_dropout));
-        output(encoded, logits)
-    }
-
-    fn num_hidden_layers(&self) -> usize {
-        self.distilbert.transformer.layer.len()
-    }
-
-    fn layer_of(&self, name: &str) -> Option<usize> {
-        layer_of(name)
+        HeadOutput { logits, pooler_output: None }
     }
 }
 
@@ -436,19 +431,14 @@ struct VocabProjector {
 }
 
 impl Forward for DistilBertForMaskedLM {
-    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput {
-        let encoded = self.distilbert.forward(input, options, dropout);
-        let x = self.activation.forward(self.vocab_transform.forward(encoded.last.clone()));
+    fn encoder(&self) -> &dyn Encoder {
+        &self.distilbert
+    }
+
+    fn head(&self, last: &Tensor<3>, _: &mut Dropout) -> HeadOutput {
+        let x = self.activation.forward(self.vocab_transform.forward(last.clone()));
         let x = self.vocab_layer_norm.forward(x);
         let table = self.distilbert.embeddings.word_embeddings.table();
-        output(encoded, tied_logits(x, table, self.vocab_projector.bias.val()))
-    }
-
-    fn num_hidden_layers(&self) -> usize {
-        self.distilbert.transformer.layer.len()
-    }
-
-    fn layer_of(&self, name: &str) -> Option<usize> {
-        layer_of(name)
+        HeadOutput { logits: tied_logits(x, table, self.vocab_projector.bias.val()), pooler_output: None }
     }
 }

@@ -2,6 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor};
+use distill_ops::Dropout;
 
 use crate::weights::{Init, Weights};
 
@@ -50,6 +51,18 @@ impl LayerNorm {
     /// Of the sum `x + residual`.
     pub(crate) fn forward_sum<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>) -> Tensor<D> {
         distill_ops::add_layer_norm(x, residual, self.weight.val(), self.bias.val(), self.eps)
+    }
+
+    /// Of the sum `dropout(x) + residual`.
+    pub(crate) fn forward_dropout_sum<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        dropout_p: f64,
+        dropout: &mut Dropout,
+        residual: Tensor<D>,
+    ) -> Tensor<D> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        distill_ops::dropout_add_layer_norm(x, dropout_p, dropout, residual, weight, bias, self.eps)
     }
 }
 

@@ -4,6 +4,8 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use distill_ops::{AttentionBias, Dropout};
 
+use crate::gradient_checkpointing;
+
 /// One batch, on the host and on the device.
 #[derive(Debug, Clone)]
 pub struct ModelInput {
@@ -41,7 +43,7 @@ impl ModelInput {
             host_attention_mask: attention_mask.to_vec(),
             input_ids: upload(input_ids, shape, device),
             token_type_ids,
-            attention_bias: AttentionBias::from_padding_mask(attention_mask, shape, device),
+            attention_bias: AttentionBias::from_padding_mask(attention_mask, shape),
         }
     }
 }
@@ -57,6 +59,17 @@ pub(crate) fn upload(ids: &[u32], shape: [usize; 2], device: &Device) -> Tensor<
 pub struct ForwardOptions {
     /// Keep the output of the embeddings and of every layer.
     pub hidden_states: bool,
+}
+
+/// What the backward pass finds of what the layers computed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// All that the operations saved.
+    #[default]
+    Keep,
+    /// The input of each layer; what is between is computed anew. The gradients are the same; Chen et al. 2016
+    /// (arXiv:1604.06174).
+    Recompute,
 }
 
 /// What a forward pass returns.
@@ -86,6 +99,18 @@ pub trait Model: Send {
     /// Runs a batch. Ids must be below the vocabulary size and rows at most as long as
     /// [`EncoderConfig::max_length`](crate::EncoderConfig::max_length).
     fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput;
+
+    /// Forward and backward pass: the gradients of what `loss` makes of the output, as [`Model::gradients`] gives them.
+    ///
+    /// `loss` is called once and returns one number, `[1]`, that depends on the output.
+    fn gradients_of(
+        &self,
+        input: &ModelInput,
+        options: ForwardOptions,
+        activations: Activations,
+        dropout: &mut Dropout,
+        loss: &mut dyn FnMut(ModelOutput) -> Tensor<1>,
+    ) -> Vec<(String, Tensor<1>)>;
 
     /// Every parameter, in a fixed order.
     fn parameters(&self) -> Vec<ParameterInfo>;
@@ -117,11 +142,45 @@ pub trait Model: Send {
     fn layer_of(&self, name: &str) -> Option<usize>;
 }
 
-/// What an architecture implements.
-pub(crate) trait Forward: Module + 'static {
-    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput;
+/// What an architecture implements: embeddings and layers, piece by piece, so that a layer can be run on its own.
+pub(crate) trait Encoder {
+    /// The input of the first layer.
+    fn embed(&self, input: &ModelInput, dropout: &mut Dropout) -> Tensor<3>;
+    /// Layer `n`, from 0.
+    fn layer(&self, n: usize, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3>;
     fn num_hidden_layers(&self) -> usize;
+    /// As [`Model::layer_of`].
     fn layer_of(&self, name: &str) -> Option<usize>;
+    /// The same, but a layer that is shared counts as the first of its uses.
+    fn first_layer_of(&self, name: &str) -> Option<usize> {
+        self.layer_of(name)
+    }
+}
+
+/// What a task makes of the last hidden state.
+pub(crate) struct HeadOutput {
+    pub(crate) logits: Tensor<2>,
+    pub(crate) pooler_output: Option<Tensor<2>>,
+}
+
+/// What an architecture implements for each task.
+pub(crate) trait Forward: Module + 'static {
+    fn encoder(&self) -> &dyn Encoder;
+    fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput;
+
+    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput {
+        let encoder = self.encoder();
+        let mut hidden = encoder.embed(input, dropout);
+        let mut hidden_states = options.hidden_states.then(|| vec![hidden.clone()]);
+        for n in 0..encoder.num_hidden_layers() {
+            hidden = encoder.layer(n, hidden, &input.attention_bias, dropout);
+            if let Some(states) = &mut hidden_states {
+                states.push(hidden.clone());
+            }
+        }
+        let HeadOutput { logits, pooler_output } = self.head(&hidden, dropout);
+        ModelOutput { logits, last_hidden_state: hidden, pooler_output, hidden_states }
+    }
 }
 
 /// Any architecture as a [`Model`].
@@ -153,6 +212,25 @@ impl<M: Forward> Model for ModuleModel<M> {
         self.module().forward(input, options, dropout)
     }
 
+    fn gradients_of(
+        &self,
+        input: &ModelInput,
+        options: ForwardOptions,
+        activations: Activations,
+        dropout: &mut Dropout,
+        loss: &mut dyn FnMut(ModelOutput) -> Tensor<1>,
+    ) -> Vec<(String, Tensor<1>)> {
+        match activations {
+            Activations::Keep => {
+                let mut grads = loss(self.forward(input, options, dropout)).backward();
+                self.gradients(&mut grads)
+            }
+            Activations::Recompute => {
+                gradient_checkpointing::gradients_of(self.module(), input, options, dropout, loss)
+            }
+        }
+    }
+
     fn parameters(&self) -> Vec<ParameterInfo> {
         let mut parameters = Vec::new();
         self.module()
@@ -161,13 +239,7 @@ impl<M: Forward> Model for ModuleModel<M> {
     }
 
     fn gradients(&self, grads: &mut Gradients) -> Vec<(String, Tensor<1>)> {
-        let mut found = Vec::new();
-        self.module().visit(&mut Visitor::new(|info: &ParameterInfo, value: &dyn Value| {
-            if let Some(grad) = value.gradient(grads) {
-                found.push((info.name.clone(), grad));
-            }
-        }));
-        found
+        take_gradients(self.module(), grads)
     }
 
     fn visit(&self, f: &mut dyn FnMut(&ParameterInfo, Tensor<1>)) {
@@ -192,12 +264,34 @@ impl<M: Forward> Model for ModuleModel<M> {
     }
 
     fn num_hidden_layers(&self) -> usize {
-        self.module().num_hidden_layers()
+        self.module().encoder().num_hidden_layers()
     }
 
     fn layer_of(&self, name: &str) -> Option<usize> {
-        self.module().layer_of(name)
+        self.module().encoder().layer_of(name)
     }
+}
+
+/// The gradients of a module's parameters, flat, in parameter order; those without one are left out.
+pub(crate) fn take_gradients(module: &impl Module, grads: &mut Gradients) -> Vec<(String, Tensor<1>)> {
+    let mut found = Vec::new();
+    module.visit(&mut Visitor::new(|info: &ParameterInfo, value: &dyn Value| {
+        if let Some(grad) = value.gradient(grads) {
+            found.push((info.name.clone(), grad));
+        }
+    }));
+    found
+}
+
+/// The names of a module's parameters that get gradients, in parameter order.
+pub(crate) fn trainable_names(module: &impl Module) -> Vec<String> {
+    let mut names = Vec::new();
+    module.visit(&mut Visitor::new(|info: &ParameterInfo, value: &dyn Value| {
+        if value.is_trainable() {
+            names.push(info.name.clone());
+        }
+    }));
+    names
 }
 
 /// The names of the modules that a walk is inside of, in the words of a checkpoint.
@@ -223,6 +317,7 @@ impl Path {
 trait Value {
     fn flat(&self) -> Tensor<1>;
     fn gradient(&self, grads: &mut Gradients) -> Option<Tensor<1>>;
+    fn is_trainable(&self) -> bool;
 }
 
 impl<const D: usize> Value for Param<Tensor<D>> {
@@ -232,6 +327,10 @@ impl<const D: usize> Value for Param<Tensor<D>> {
 
     fn gradient(&self, grads: &mut Gradients) -> Option<Tensor<1>> {
         self.val().grad_remove(grads).map(flatten)
+    }
+
+    fn is_trainable(&self) -> bool {
+        self.is_require_grad()
     }
 }
 

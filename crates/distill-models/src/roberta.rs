@@ -8,15 +8,15 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use distill_ops::{Dropout, gelu};
+use distill_ops::{AttentionBias, Dropout, gelu};
 use serde_json::{Map, Value};
 
 use crate::architecture::{Architecture, Vocabulary};
 use crate::bert_config::{BertConfig, BertScratch};
-use crate::bert_encoder::{BertEncoder, EncoderOutput, depth};
+use crate::bert_encoder::{BertEncoder, depth};
 use crate::config::{read_keys, read_scratch};
 use crate::layers::{Embedding, LayerNorm, Linear, first_token, tied_logits};
-use crate::model::{Forward, ForwardOptions, Model, ModelInput, ModelOutput, ModuleModel, upload};
+use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel, upload};
 use crate::weights::{Init, Weights};
 use crate::{ConfigError, EncoderConfig, Task};
 
@@ -165,16 +165,24 @@ impl RobertaModel {
             encoder: BertEncoder::new(&weights.child("encoder"), config.0.encoder()),
         }
     }
-
-    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> EncoderOutput {
-        let embedded = self.embeddings.forward(input, dropout);
-        self.encoder.forward(embedded, &input.attention_bias, options, dropout)
-    }
 }
 
-/// Neither task has a pooler.
-fn output(encoded: EncoderOutput, logits: Tensor<2>) -> ModelOutput {
-    ModelOutput { logits, last_hidden_state: encoded.last, pooler_output: None, hidden_states: encoded.all }
+impl Encoder for RobertaModel {
+    fn embed(&self, input: &ModelInput, dropout: &mut Dropout) -> Tensor<3> {
+        self.embeddings.forward(input, dropout)
+    }
+
+    fn layer(&self, n: usize, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3> {
+        self.encoder.layer(n, hidden, bias, dropout)
+    }
+
+    fn num_hidden_layers(&self) -> usize {
+        self.encoder.num_hidden_layers()
+    }
+
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        depth(name, "roberta.embeddings.", "roberta.encoder.layer.")
+    }
 }
 
 #[derive(Module, Debug)]
@@ -253,20 +261,16 @@ struct RobertaClassificationHead {
 }
 
 impl Forward for RobertaForSequenceClassification {
-    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput {
-        let encoded = self.roberta.forward(input, options, dropout);
+    fn encoder(&self) -> &dyn Encoder {
+        &self.roberta
+    }
+
+    /// There is no pooler.
+    fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
         let head = &self.classifier;
-        let x = dropout.apply(first_token(encoded.last.clone()), head.classifier_dropout);
+        let x = dropout.apply(first_token(last.clone()), head.classifier_dropout);
         let x = dropout.apply(head.dense.forward(x).tanh(), head.classifier_dropout);
-        output(encoded, head.out_proj.forward(x))
-    }
-
-    fn num_hidden_layers(&self) -> usize {
-        self.roberta.encoder.num_hidden_layers()
-    }
-
-    fn layer_of(&self, name: &str) -> Option<usize> {
-        depth(name, "roberta.embeddings.", "roberta.encoder.layer.")
+        HeadOutput { logits: head.out_proj.forward(x), pooler_output: None }
     }
 }
 
@@ -284,21 +288,16 @@ struct RobertaLMHead {
 }
 
 impl Forward for RobertaForMaskedLM {
-    fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput {
-        let encoded = self.roberta.forward(input, options, dropout);
+    fn encoder(&self) -> &dyn Encoder {
+        &self.roberta
+    }
+
+    fn head(&self, last: &Tensor<3>, _: &mut Dropout) -> HeadOutput {
         // `RobertaLMHead` has a GELU whatever `hidden_act` says.
-        let x = gelu(self.lm_head.dense.forward(encoded.last.clone()));
+        let x = gelu(self.lm_head.dense.forward(last.clone()));
         let x = self.lm_head.layer_norm.forward(x);
-        let logits = tied_logits(x, self.roberta.embeddings.word_embeddings.table(), self.lm_head.bias.val());
-        output(encoded, logits)
-    }
-
-    fn num_hidden_layers(&self) -> usize {
-        self.roberta.encoder.num_hidden_layers()
-    }
-
-    fn layer_of(&self, name: &str) -> Option<usize> {
-        depth(name, "roberta.embeddings.", "roberta.encoder.layer.")
+        let table = self.roberta.embeddings.word_embeddings.table();
+        HeadOutput { logits: tied_logits(x, table, self.lm_head.bias.val()), pooler_output: None }
     }
 }
 

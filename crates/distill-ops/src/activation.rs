@@ -65,9 +65,18 @@ impl Activation {
             Self::GeluNew | Self::GeluPytorchTanh => gelu_tanh(x),
             Self::Relu => activation::relu(x),
             Self::Tanh => x.tanh(),
-            Self::Silu => activation::silu(x),
+            Self::Silu => silu(x),
         }
     }
+}
+
+/// `x · sigmoid(x)`.
+fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if crate::flex_op::is_flex(&x.device()) {
+        return crate::flex_op::apply1(crate::kernels::Curve::Silu, x);
+    }
+    activation::silu(x)
 }
 
 impl fmt::Display for Activation {

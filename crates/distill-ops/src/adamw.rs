@@ -2,9 +2,9 @@
 //! `torch.optim.AdamW`: decay first, ε outside the root.
 
 use burn::tensor::{Tensor, TensorData};
-use rayon::prelude::*;
 
 use crate::device::{Memory, memory_of};
+use crate::kernels::{AdamWScalars, adamw};
 
 /// The coefficients that all parameters share.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,9 +46,6 @@ struct Update {
     root_correction: f64,
     grad_scale: f64,
 }
-
-/// Elements that one task updates.
-const CHUNK: usize = 1 << 15;
 
 impl AdamW {
     /// One update of one flat parameter; `grad_scale` multiplies the gradient first (accumulation, clipping).
@@ -103,8 +100,8 @@ fn on_device(
     (parameter - exp_avg.clone() / root * u.step_size, exp_avg, exp_avg_sq)
 }
 
-/// The update in one pass over host memory, in parallel; each element's arithmetic is that of [`on_device`], so the
-/// number of threads does not show.
+/// The update in one pass over host memory, in place where nobody else holds the tensors; each element's arithmetic is
+/// that of [`on_device`], so the number of threads does not show.
 fn on_host(
     u: Update,
     parameter: Tensor<1>,
@@ -113,24 +110,19 @@ fn on_host(
     exp_avg_sq: Tensor<1>,
 ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
     let device = parameter.device();
-    let (mut parameter, grad) = (floats(parameter), floats(grad));
-    let (mut exp_avg, mut exp_avg_sq) = (floats(exp_avg), floats(exp_avg_sq));
-    let [beta2, keep, step_size] = [u.beta2, u.keep, u.step_size].map(|v| v as f32);
-    let [root_correction, epsilon, grad_scale] =
-        [u.root_correction, u.epsilon, u.grad_scale].map(|v| v as f32);
-    let [share1, share2] = [1.0 - u.beta1, 1.0 - u.beta2].map(|v| v as f32);
-    parameter
-        .par_chunks_mut(CHUNK)
-        .zip(grad.par_chunks(CHUNK))
-        .zip(exp_avg.par_chunks_mut(CHUNK).zip(exp_avg_sq.par_chunks_mut(CHUNK)))
-        .for_each(|((parameters, grads), (means, squares))| {
-            for (((p, g), m), v) in parameters.iter_mut().zip(grads).zip(means).zip(squares) {
-                let g = g * grad_scale;
-                *m += (g - *m) * share1;
-                *v = *v * beta2 + g * g * share2;
-                *p = *p * keep - *m / (v.sqrt() / root_correction + epsilon) * step_size;
-            }
-        });
+    let [mut parameter, grad, mut exp_avg, mut exp_avg_sq] =
+        [parameter, grad, exp_avg, exp_avg_sq].map(|tensor| floats(tensor));
+    let scalars = AdamWScalars {
+        grad_scale: u.grad_scale as f32,
+        share1: (1.0 - u.beta1) as f32,
+        beta2: u.beta2 as f32,
+        share2: (1.0 - u.beta2) as f32,
+        root_correction: u.root_correction as f32,
+        epsilon: u.epsilon as f32,
+        keep: u.keep as f32,
+        step_size: u.step_size as f32,
+    };
+    adamw(scalars, &mut parameter, &grad, &mut exp_avg, &mut exp_avg_sq);
     let upload = |values: Vec<f32>| {
         let len = values.len();
         Tensor::<1>::from_data(TensorData::new(values, [len]), &device)
@@ -138,11 +130,12 @@ fn on_host(
     (upload(parameter), upload(exp_avg), upload(exp_avg_sq))
 }
 
+/// The values of a tensor: its own memory if nobody else holds it.
 fn floats(tensor: Tensor<1>) -> Vec<f32> {
     let data = tensor.into_data();
-    match data.as_slice::<f32>() {
-        Ok(values) => values.to_vec(),
-        Err(_) => data.iter::<f32>().collect(),
+    match data.into_vec::<f32>() {
+        Ok(values) => values,
+        Err(_) => unreachable!("parameters, gradients and moments are f32"),
     }
 }
 
@@ -214,7 +207,7 @@ mod tests {
     #[test]
     fn both_bodies_agree() {
         let device = Device::flex();
-        let n = CHUNK + 17;
+        let n = (1 << 15) + 17;
         let wave = |scale: f32| {
             let values: Vec<f32> = (0..n).map(|i| scale * (i as f32 * 0.37).sin()).collect();
             Tensor::<1>::from_data(TensorData::new(values, [n]), &device)

@@ -23,6 +23,19 @@ pub struct CrossEntropy {
 ///
 /// A batch whose labels are all ignored gives a sum of 0 that can still be differentiated.
 pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, label_smoothing: f64) -> CrossEntropy {
+    let device = logits.device();
+    #[cfg(feature = "flex")]
+    if crate::flex_op::is_flex(&device) {
+        let labels: Vec<i64> = labels.into_data().iter::<i64>().collect();
+        let count = labels.iter().filter(|&&label| label != IGNORED_LABEL).count();
+        let op = fused::CrossEntropyOp { labels, label_smoothing };
+        return CrossEntropy { sum: crate::flex_op::apply1(op, logits), count };
+    }
+    plain(logits, labels, label_smoothing)
+}
+
+/// [`cross_entropy`] in burn's own operations.
+fn plain(logits: Tensor<2>, labels: Tensor<1, Int>, label_smoothing: f64) -> CrossEntropy {
     let [rows, classes] = logits.dims();
     let device = logits.device();
     let labels: Vec<i64> = labels.into_data().iter::<i64>().collect();
@@ -47,6 +60,46 @@ pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, label_smoothing:
         picked * (1.0 - label_smoothing) + log_probs.sum().neg() * (label_smoothing / classes as f64)
     };
     CrossEntropy { sum, count }
+}
+
+#[cfg(feature = "flex")]
+mod fused {
+    use burn::backend::flex::FlexTensor;
+
+    use crate::flex_op::{FlexOp, dims, in_order, like, tensor_of, values};
+    use crate::kernels::{SoftmaxRow, cross_entropy, cross_entropy_backward};
+
+    #[derive(Debug, Clone)]
+    pub(super) struct CrossEntropyOp {
+        pub(super) labels: Vec<i64>,
+        pub(super) label_smoothing: f64,
+    }
+
+    impl FlexOp<1> for CrossEntropyOp {
+        /// The logits, and each row's softmax in short.
+        type Saved = (FlexTensor, Vec<SoftmaxRow>);
+
+        fn forward(&self, [logits]: [FlexTensor; 1]) -> (FlexTensor, Self::Saved) {
+            let logits = in_order(logits);
+            let classes = dims(&logits)[1];
+            let loss = cross_entropy(values(&logits), classes, &self.labels, self.label_smoothing);
+            (tensor_of(vec![loss.sum as f32], [1]), (logits, loss.rows))
+        }
+
+        fn backward(
+            &self,
+            (logits, rows): Self::Saved,
+            grad: FlexTensor,
+            _: [bool; 1],
+        ) -> [Option<FlexTensor>; 1] {
+            let scale = f64::from(values(&in_order(grad))[0]);
+            let classes = dims(&logits)[1];
+            let smoothing = self.label_smoothing;
+            let found =
+                cross_entropy_backward(values(&logits), classes, &self.labels, smoothing, &rows, scale);
+            [Some(like(&logits, found))]
+        }
+    }
 }
 
 #[cfg(all(test, feature = "flex"))]

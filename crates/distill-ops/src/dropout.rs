@@ -3,10 +3,9 @@
 //! There is no generator with a hidden state: a resumed run draws the masks that the unbroken one would have drawn, on
 //! every device and with any number of threads.
 
-use burn::tensor::{Tensor, TensorData};
-use rayon::prelude::*;
-
+use crate::kernels::RandomMask;
 use crate::philox::{halves, philox};
+use burn::tensor::{Tensor, TensorData};
 
 /// The dropout of one forward pass: off, or the masks of one (seed, step, micro-step), one after the other.
 #[derive(Debug, Clone)]
@@ -21,9 +20,6 @@ struct Stream {
     /// How many masks this pass has drawn.
     operation: u64,
 }
-
-/// Elements that one task fills; a multiple of the four words of a block.
-const CHUNK: usize = 1 << 14;
 
 impl Dropout {
     /// No dropout: evaluation, or a teacher.
@@ -43,37 +39,64 @@ impl Dropout {
     /// Takes the next operation number whatever `p` is, so that switching one dropout off leaves the others' masks as
     /// they were.
     pub fn apply<const D: usize>(&mut self, x: Tensor<D>, p: f64) -> Tensor<D> {
-        let Some(stream) = &mut self.stream else { return x };
-        let operation = stream.operation;
-        stream.operation += 1;
-        if p <= 0.0 {
-            return x;
+        let Some(mask) = self.next(p) else { return x };
+        #[cfg(feature = "flex")]
+        if crate::flex_op::is_flex(&x.device()) {
+            return crate::flex_op::apply1(fused::DropoutOp(mask), x);
         }
         let shape = x.dims();
-        let mask = mask(stream.key, operation, shape.iter().product(), p);
-        let mask = Tensor::<D>::from_data(TensorData::new(mask, shape), &x.device());
-        x * mask
+        let multipliers = mask.values(shape.iter().product());
+        let multipliers = Tensor::<D>::from_data(TensorData::new(multipliers, shape), &x.device());
+        x * multipliers
+    }
+
+    /// As [`apply`](Self::apply), for rows that an operation numbers for itself (see
+    /// [`row_start`](crate::kernels::row_start)).
+    pub(crate) fn apply_by_rows<const D: usize>(&mut self, x: Tensor<D>, p: f64) -> Tensor<D> {
+        let Some(mask) = self.next(p) else { return x };
+        let shape = x.dims();
+        let columns = shape[D - 1];
+        let multipliers = mask.values_by_rows(shape[..D - 1].iter().product(), columns);
+        let multipliers = Tensor::<D>::from_data(TensorData::new(multipliers, shape), &x.device());
+        x * multipliers
+    }
+
+    /// The mask of the next operation, which takes its number in any case; none where nothing is dropped.
+    pub(crate) fn next(&mut self, p: f64) -> Option<RandomMask> {
+        let stream = self.stream.as_mut()?;
+        let operation = stream.operation;
+        stream.operation += 1;
+        (p > 0.0).then(|| RandomMask::new(stream.key, operation, p))
     }
 }
 
-/// `len` values, each 0 with probability `p` and `1 / (1 − p)` otherwise.
-fn mask(key: [u32; 2], operation: u64, len: usize, p: f64) -> Vec<f32> {
-    let [operation_low, operation_high] = halves(operation);
-    // A word below the threshold drops its element; `p = 1` drops all.
-    let threshold = (p * 2f64.powi(32)) as u64;
-    let scale = if p < 1.0 { (1.0 / (1.0 - p)) as f32 } else { 0.0 };
-    let mut values = vec![0f32; len];
-    values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
-        let first = (chunk * CHUNK / 4) as u64;
-        for (block, values) in (first..).zip(values.chunks_mut(4)) {
-            let [block_low, block_high] = halves(block);
-            let words = philox([block_low, block_high, operation_low, operation_high], key);
-            for (value, word) in values.iter_mut().zip(words) {
-                *value = if u64::from(word) < threshold { 0.0 } else { scale };
-            }
+#[cfg(feature = "flex")]
+mod fused {
+    use burn::backend::flex::FlexTensor;
+
+    use crate::flex_op::{FlexOp, in_order, into_values, like, values};
+    use crate::kernels::{RandomMask, dropout, dropout_in_place};
+
+    /// Nothing is saved: the mask is drawn again.
+    #[derive(Debug, Clone)]
+    pub(super) struct DropoutOp(pub(super) RandomMask);
+
+    impl FlexOp<1> for DropoutOp {
+        type Saved = ();
+
+        fn forward(&self, [x]: [FlexTensor; 1]) -> (FlexTensor, ()) {
+            let x = in_order(x);
+            (like(&x, dropout(values(&x), self.0)), ())
         }
-    });
-    values
+
+        fn backward(&self, (): (), grad: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+            let grad = in_order(grad);
+            let shape = grad.layout().shape().clone();
+            let mut grad = into_values(grad);
+            dropout_in_place(&mut grad, self.0);
+            [Some(FlexTensor::from_data(burn::tensor::TensorData::new(grad, shape)))]
+        }
+    }
 }
 
 #[cfg(test)]
@@ -82,6 +105,10 @@ mod tests {
 
     fn key(seed: u64, step: u64, micro_step: u64) -> [u32; 2] {
         Dropout::new(seed, step, micro_step).stream.unwrap().key
+    }
+
+    fn mask(key: [u32; 2], operation: u64, len: usize, p: f64) -> Vec<f32> {
+        RandomMask::new(key, operation, p).values(len)
     }
 
     #[test]
@@ -108,15 +135,6 @@ mod tests {
         {
             assert_ne!(base, mask(other, operation, 1000, 0.5));
         }
-    }
-
-    #[test]
-    fn the_number_of_threads_changes_nothing() {
-        let draw = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| mask(key(7, 0, 0), 1, 5 * CHUNK + 3, 0.3))
-        };
-        assert_eq!(draw(1), draw(4));
     }
 
     #[cfg(feature = "flex")]

@@ -9,7 +9,51 @@ use burn::tensor::{Int, Tensor, module};
 /// - `ids`: `[batch, seq]`, each below `rows`
 /// - returns `[batch, seq, hidden]`
 pub fn embedding(weight: Tensor<2>, ids: Tensor<2, Int>) -> Tensor<3> {
+    #[cfg(feature = "flex")]
+    if crate::flex_op::is_flex(&weight.device()) {
+        let shape = ids.dims();
+        let ids = ids.into_data().iter::<i64>().collect();
+        return crate::flex_op::apply1(fused::Embedding { ids, shape }, weight);
+    }
     module::embedding(weight, ids)
+}
+
+#[cfg(feature = "flex")]
+mod fused {
+    use burn::backend::flex::FlexTensor;
+
+    use crate::flex_op::{FlexOp, dims, in_order, tensor_of, values};
+    use crate::kernels::{embedding, embedding_backward};
+
+    #[derive(Debug, Clone)]
+    pub(super) struct Embedding {
+        pub(super) ids: Vec<i64>,
+        pub(super) shape: [usize; 2],
+    }
+
+    impl FlexOp<1> for Embedding {
+        /// The shape of the table.
+        type Saved = [usize; 2];
+
+        fn forward(&self, [weight]: [FlexTensor; 1]) -> (FlexTensor, Self::Saved) {
+            let weight = in_order(weight);
+            let [rows, width] = [0, 1].map(|axis| dims(&weight)[axis]);
+            let [batch, seq] = self.shape;
+            let found = embedding(values(&weight), width, &self.ids);
+            (tensor_of(found, [batch, seq, width]), [rows, width])
+        }
+
+        fn backward(
+            &self,
+            [rows, width]: Self::Saved,
+            grad: FlexTensor,
+            _: [bool; 1],
+        ) -> [Option<FlexTensor>; 1] {
+            let mut table = vec![0f32; rows * width];
+            embedding_backward(values(&in_order(grad)), width, &self.ids, &mut table);
+            [Some(tensor_of(table, [rows, width]))]
+        }
+    }
 }
 
 #[cfg(all(test, feature = "flex"))]

@@ -4,17 +4,41 @@ use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
 use burn::tensor::Tensor;
 
+#[cfg(feature = "flex")]
+use crate::{
+    flex_op::{apply1, is_flex},
+    kernels::Curve,
+};
+
 /// `x · Φ(x)` with the exact error function: Hugging Face's `gelu`.
 ///
 /// Composed of primitives because burn 0.22.1 differentiates its own `gelu` as the tanh approximation on most
 /// backends; the derivative of `erf` is exact everywhere.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if is_flex(&x.device()) {
+        return apply1(Curve::Gelu, x);
+    }
+    plain_gelu(x)
+}
+
+/// [`gelu`] in burn's own operations.
+fn plain_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let cdf = ((x.clone() * FRAC_1_SQRT_2).erf() + 1.0) * 0.5;
     x * cdf
 }
 
 /// `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`: Hugging Face's `gelu_new` and `gelu_pytorch_tanh`.
 pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if is_flex(&x.device()) {
+        return apply1(Curve::GeluTanh, x);
+    }
+    plain_gelu_tanh(x)
+}
+
+/// [`gelu_tanh`] in burn's own operations.
+fn plain_gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let cube = x.clone() * x.clone() * x.clone();
     let inner = (x.clone() + cube * 0.044_715) * (FRAC_2_SQRT_PI * FRAC_1_SQRT_2);
     x * (inner.tanh() + 1.0) * 0.5

@@ -2,19 +2,22 @@
 
 use burn::tensor::Tensor;
 
+use crate::Dropout;
+
 /// `(x − mean) / √(variance + eps) · weight + bias`, with the biased variance.
 ///
 /// # Shapes
 /// - `x` and the result: `[..., hidden]`
 /// - `weight`, `bias`: `[hidden]`
 pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, eps: f64) -> Tensor<D> {
-    let centred = x.clone() - x.mean_dim(D - 1);
-    let variance = (centred.clone() * centred.clone()).mean_dim(D - 1);
-    let scale = (variance + eps).sqrt().recip();
-    centred * scale * weight.unsqueeze() + bias.unsqueeze()
+    #[cfg(feature = "flex")]
+    if crate::flex_op::is_flex(&x.device()) {
+        return crate::flex_op::apply3(fused::LayerNorm { eps, dropout: None }, x, weight, bias);
+    }
+    plain(x, weight, bias, eps)
 }
 
-/// [`layer_norm`] of `x + residual`: the pair at the end of every half of an encoder layer.
+/// [`layer_norm`] of `x + residual`.
 pub fn add_layer_norm<const D: usize>(
     x: Tensor<D>,
     residual: Tensor<D>,
@@ -22,7 +25,118 @@ pub fn add_layer_norm<const D: usize>(
     bias: Tensor<1>,
     eps: f64,
 ) -> Tensor<D> {
-    layer_norm(x + residual, weight, bias, eps)
+    dropout_add_layer_norm(x, 0.0, &mut Dropout::off(), residual, weight, bias, eps)
+}
+
+/// [`layer_norm`] of `dropout(x) + residual`: the end of every half of an encoder layer.
+///
+/// # Shapes
+/// - `x`, `residual` and the result: `[..., hidden]`
+/// - `weight`, `bias`: `[hidden]`
+pub fn dropout_add_layer_norm<const D: usize>(
+    x: Tensor<D>,
+    dropout_p: f64,
+    dropout: &mut Dropout,
+    residual: Tensor<D>,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    eps: f64,
+) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if crate::flex_op::is_flex(&x.device()) {
+        let op = fused::LayerNorm { eps, dropout: dropout.next(dropout_p) };
+        return crate::flex_op::apply4(op, x, residual, weight, bias);
+    }
+    plain(dropout.apply(x, dropout_p) + residual, weight, bias, eps)
+}
+
+/// [`layer_norm`] in burn's own operations.
+fn plain<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, eps: f64) -> Tensor<D> {
+    let centred = x.clone() - x.mean_dim(D - 1);
+    let variance = (centred.clone() * centred.clone()).mean_dim(D - 1);
+    let scale = (variance + eps).sqrt().recip();
+    centred * scale * weight.unsqueeze() + bias.unsqueeze()
+}
+
+#[cfg(feature = "flex")]
+mod fused {
+    use burn::backend::flex::FlexTensor;
+
+    use crate::flex_op::{FlexOp, in_order, into_values, like, values};
+    use crate::kernels::{NormInput, RandomMask, layer_norm, layer_norm_backward};
+
+    /// Of `x`, or of `dropout(x) + residual`.
+    #[derive(Debug, Clone)]
+    pub(super) struct LayerNorm {
+        pub(super) eps: f64,
+        pub(super) dropout: Option<RandomMask>,
+    }
+
+    #[derive(Debug, Clone)]
+    pub(super) struct Saved {
+        /// What was normalised.
+        h: FlexTensor,
+        weight: FlexTensor,
+        mean: Vec<f32>,
+        rstd: Vec<f32>,
+    }
+
+    impl LayerNorm {
+        fn forward(
+            &self,
+            x: FlexTensor,
+            residual: Option<FlexTensor>,
+            [weight, bias]: [FlexTensor; 2],
+        ) -> (FlexTensor, Saved) {
+            let (x, residual) = (in_order(x), residual.map(in_order));
+            let (weight, bias) = (in_order(weight), in_order(bias));
+            let residual = residual.as_ref().map(values);
+            let input = NormInput { x: values(&x), residual, dropout: self.dropout };
+            let normed = layer_norm(input, values(&weight), values(&bias), self.eps);
+            let y = like(&x, normed.y);
+            let h = match normed.h {
+                Some(h) => like(&x, h),
+                None => x,
+            };
+            (y, Saved { h, weight, mean: normed.mean, rstd: normed.rstd })
+        }
+
+        /// The gradients of `x`, of the residual, of weight and bias.
+        fn backward(&self, saved: Saved, grad: FlexTensor) -> [FlexTensor; 4] {
+            let Saved { h, weight, mean, rstd } = saved;
+            let mut grad = into_values(grad);
+            let found =
+                layer_norm_backward(&mut grad, values(&h), &mean, &rstd, values(&weight), self.dropout);
+            let dh = like(&h, grad);
+            let dx = found.x.map_or_else(|| dh.clone(), |dx| like(&h, dx));
+            [dx, dh, like(&weight, found.weight), like(&weight, found.bias)]
+        }
+    }
+
+    impl FlexOp<3> for LayerNorm {
+        type Saved = Saved;
+
+        fn forward(&self, [x, weight, bias]: [FlexTensor; 3]) -> (FlexTensor, Saved) {
+            self.forward(x, None, [weight, bias])
+        }
+
+        fn backward(&self, saved: Saved, grad: FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
+            let [dx, _, dweight, dbias] = self.backward(saved, grad);
+            [dx, dweight, dbias].map(Some)
+        }
+    }
+
+    impl FlexOp<4> for LayerNorm {
+        type Saved = Saved;
+
+        fn forward(&self, [x, residual, weight, bias]: [FlexTensor; 4]) -> (FlexTensor, Saved) {
+            self.forward(x, Some(residual), [weight, bias])
+        }
+
+        fn backward(&self, saved: Saved, grad: FlexTensor, _: [bool; 4]) -> [Option<FlexTensor>; 4] {
+            self.backward(saved, grad).map(Some)
+        }
+    }
 }
 
 #[cfg(all(test, feature = "flex"))]

@@ -10,22 +10,40 @@ mod attention;
 mod cross_entropy;
 #[cfg(feature = "cuda")]
 mod cuda_driver;
+#[cfg(feature = "flex")]
+mod curve;
 mod device;
 mod dropout;
 mod embedding;
+#[cfg(feature = "flex")]
+mod flex_op;
+mod forward_kl;
+mod gated;
 mod gelu;
+mod kernels;
 mod layer_norm;
 mod linear;
 mod philox;
+mod precision;
+mod rms_norm;
+mod sum_of_squares;
+#[cfg(all(test, feature = "flex"))]
+mod test_support;
 
 pub use activation::{Activation, UnknownActivation};
 pub use adamw::{AdamW, AdamWState};
 pub use allocator::keep_large_temporaries;
-pub use attention::{AttentionBias, AttentionOutput, Scores, attention};
+pub use attention::{AttentionBias, AttentionOutput, Scores, attention, scaled_attention};
 pub use cross_entropy::{CrossEntropy, IGNORED_LABEL, cross_entropy};
 pub use device::{DeviceError, DeviceSpec, describe, resolve, threads};
 pub use dropout::Dropout;
 pub use embedding::embedding;
+pub use forward_kl::forward_kl;
+pub use gated::silu_gated;
 pub use gelu::{gelu, gelu_tanh};
-pub use layer_norm::{add_layer_norm, layer_norm};
+pub use kernels::{ISA_VARIABLE, Isa, UnknownIsa, check_isa_variable, isa};
+pub use layer_norm::{add_layer_norm, dropout_add_layer_norm, layer_norm};
 pub use linear::linear;
+pub use precision::{Precision, autocast, precision};
+pub use rms_norm::rms_norm;
+pub use sum_of_squares::sum_of_squares;

@@ -362,6 +362,7 @@ mod tests {
             "early_stopping_patience",
             "logging_steps",
             "dtype",
+            "gradient_checkpointing",
             "on_nan",
             "threads",
         ] {

@@ -195,7 +195,8 @@ impl TrainError {
                 "lower `learning_rate`, raise `warmup_ratio`, check the data, or write `on_nan = \"skip\"`"
             }
             Self::TooLittle { what: "memory", .. } => {
-                "lower `batch_size` (and raise `gradient_accumulation_steps`), `max_length`, or take a smaller model"
+                "lower `batch_size` (and raise `gradient_accumulation_steps`) or `max_length`, set \
+                 `gradient_checkpointing = true`, or take a smaller model"
             }
             Self::TooLittle { .. } => {
                 "free some space, choose another `output_dir`, or lower `save_total_limit`"

@@ -5,10 +5,10 @@ use crate::rows::TokenizedRows;
 use distill_data::sequential_batches;
 use distill_eval::Predictions;
 use distill_models::{ForwardOptions, Model, ModelInput};
-use distill_ops::Dropout;
+use distill_ops::{Dropout, Precision, autocast};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// How batches are made for a model.
+/// How batches are made for a model and run.
 #[derive(Clone, Copy, Debug)]
 pub struct Batching {
     /// Rows a batch.
@@ -17,6 +17,8 @@ pub struct Batching {
     pub pad_token_id: u32,
     /// Longest sequence, in tokens.
     pub max_length: usize,
+    /// What matrix products multiply in.
+    pub precision: Precision,
 }
 
 /// Logits of every row, in the order of the rows.
@@ -55,7 +57,8 @@ pub fn predict_unless(
         let shape = [batch.batch_size, batch.sequence_length];
         let types = Some(batch.token_type_ids.as_slice());
         let input = ModelInput::new(&batch.input_ids, &batch.attention_mask, types, shape, &model.device());
-        let output = model.forward(&input, ForwardOptions::default(), &mut Dropout::off());
+        let forward = || model.forward(&input, ForwardOptions::default(), &mut Dropout::off());
+        let output = autocast(batching.precision, forward);
         for (position, values) in positions.iter().zip(logits_of(output.logits)) {
             logits[*position] = values;
         }

@@ -18,7 +18,10 @@ const FREE: &[&str] = &[
     "recipe.data.train",
     "recipe.data.validation",
     "recipe.data.test",
+    "recipe.train.dtype",
     "recipe.train.threads",
+    // The gradients are the same; those of ALBERT's shared layers up to the order of a sum.
+    "recipe.train.gradient_checkpointing",
     "recipe.train.save_total_limit",
     "recipe.train.save_steps",
     "recipe.train.logging_steps",
@@ -38,6 +41,7 @@ pub fn fingerprint(prepared: &Prepared) -> Value {
         "tokenizer": prepared.tokenizer.hash(),
         "weights": weights_hash(prepared),
         "device": describe_device(&prepared.device),
+        "dtype": prepared.precision.to_string(),
     })
 }
 
@@ -94,6 +98,7 @@ fn describe(key: &str, then: &Value, now: &Value) -> String {
         "labels" => "the labels have changed".to_owned(),
         "tokenizer" => "the tokenizer has changed".to_owned(),
         "weights" => "the weights that the run started from have changed".to_owned(),
+        "dtype" => format!("`train.dtype` was {}, is {}", shown(then), shown(now)),
         key => {
             let key = key.strip_prefix("recipe.").unwrap_or(key);
             format!("`{key}` was {}, is {}", shown(then), shown(now))

@@ -3,7 +3,9 @@
 //! The way of a run: [`read_recipe`] checks the recipe, [`prepare`] reads everything that it names,
 //! [`run()`] trains ([`trainer`]), keeps checkpoints ([`checkpoint`]), chooses by validation, tests once and saves.
 
+pub mod bench;
 pub mod checkpoint;
+pub mod computing;
 pub mod datasets;
 pub mod error;
 pub mod evaluate;
@@ -13,6 +15,7 @@ pub mod memory;
 pub mod objectives;
 pub mod optimizer;
 pub mod parameter_groups;
+pub mod pass;
 pub mod plan;
 pub mod predictions;
 pub mod predictor;
@@ -26,6 +29,7 @@ pub mod schedule;
 pub mod tasks;
 pub mod trainer;
 
+pub use computing::{Computing, precision_for};
 pub use error::TrainError;
 pub use events::{Event, LoggedRecord, Observer, Silent, StepRecord};
 pub use plan::{PlanReport, plan};

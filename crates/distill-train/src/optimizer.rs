@@ -4,7 +4,7 @@ use crate::error::TrainError;
 use crate::parameter_groups::{GroupRules, ParameterGroup};
 use burn::tensor::{Device, Tensor, TensorData};
 use distill_models::{Model, TensorFileContent};
-use distill_ops::{AdamW, AdamWState};
+use distill_ops::{AdamW, AdamWState, sum_of_squares};
 use indexmap::IndexMap;
 use std::collections::HashMap;
 
@@ -98,9 +98,7 @@ impl Optimizer {
 
 /// Global L2 norm of all gradients, summed in f64.
 pub fn gradient_norm(gradients: &Gradients) -> f64 {
-    let square =
-        |gradient: &Tensor<1>| f64::from((gradient.clone() * gradient.clone()).sum().into_scalar::<f32>());
-    gradients.values().map(square).sum::<f64>().sqrt()
+    gradients.values().map(|gradient| sum_of_squares(gradient.clone())).sum::<f64>().sqrt()
 }
 
 /// Factor that brings a gradient of norm `norm` to at most `max_norm`, as PyTorch's `clip_grad_norm_`; 0 switches off.

@@ -1,5 +1,6 @@
 //! What a run will do, decided without training: what `distill plan` shows and what is checked before a run.
 
+use crate::computing::Computing;
 use crate::datasets::{Datasets, tokenize};
 use crate::error::TrainError;
 use crate::events::Observer;
@@ -7,8 +8,7 @@ use crate::memory::{available_disk, available_memory};
 use crate::prepare::{Prepared, Shortage, prepare};
 use crate::rows;
 use distill_data::{TokenStats, label_counts};
-use distill_models::EncoderConfig;
-use distill_ops::describe;
+use distill_models::{Activations, EncoderConfig};
 use distill_recipe::Recipe;
 use serde::Serialize;
 
@@ -19,8 +19,9 @@ pub struct PlanReport {
     pub name: String,
     /// Where it writes.
     pub output_dir: String,
-    /// The device, as it was resolved.
-    pub device: String,
+    /// `device`, `dtype`, `instruction_set` and `threads`, as they were resolved.
+    #[serde(flatten)]
+    pub computing: Computing,
     /// Kind of task.
     pub task: String,
     /// Rows of each label.
@@ -43,6 +44,8 @@ pub struct PlanReport {
     pub epochs: f64,
     /// Memory in bytes.
     pub memory: Need,
+    /// Whether layers are computed anew in the backward pass.
+    pub gradient_checkpointing: bool,
     /// Disk space in bytes.
     pub disk: Need,
     /// What is probably not what the user wants.
@@ -169,15 +172,21 @@ impl ModelSize {
     /// Memory of training with micro-batches of `batch` sequences of `length` tokens, in bytes: an estimate.
     ///
     /// Weights, gradients, both moments and one copy that the update makes of each tensor in turn; and what the
-    /// backward pass needs of every layer.
-    pub fn training_memory(&self, batch: u64, length: u64) -> u64 {
+    /// backward pass needs of every layer, or of one layer and the inputs of all.
+    pub fn training_memory(&self, batch: u64, length: u64, activations: Activations) -> u64 {
         let product =
             |factors: &[u64]| factors.iter().fold(1u64, |product, &factor| product.saturating_mul(factor));
         let hidden = product(&[batch, length, self.hidden_size, HIDDEN_TENSORS]);
         let intermediate = product(&[batch, length, self.intermediate_size, INTERMEDIATE_TENSORS]);
         let scores = product(&[batch, length, length, self.num_attention_heads, SCORE_TENSORS]);
         let layer = hidden.saturating_add(intermediate).saturating_add(scores);
-        let activations = product(&[layer, self.num_hidden_layers, FLOAT]);
+        let activations = match activations {
+            Activations::Keep => product(&[layer, self.num_hidden_layers, FLOAT]),
+            Activations::Recompute => {
+                let inputs = product(&[batch, length, self.hidden_size, self.num_hidden_layers]);
+                product(&[layer.saturating_add(inputs), FLOAT])
+            }
+        };
         let states = product(&[self.trainable_parameters, 4, FLOAT])
             .saturating_add(product(&[self.parameters, FLOAT]));
         PROGRAM.saturating_add(states).saturating_add(activations)
@@ -212,7 +221,13 @@ pub(crate) fn encoder_size(
 /// Memory that training needs on `rows` rows of at most `longest` tokens, and what is there.
 pub(crate) fn memory_need(recipe: &Recipe, size: &ModelSize, rows: usize, longest: usize) -> Need {
     let batch = recipe.train.batch_size.min(rows) as u64;
-    Need { needed_bytes: size.training_memory(batch, longest as u64), available_bytes: available_memory() }
+    let needed_bytes = size.training_memory(batch, longest as u64, activations(recipe));
+    Need { needed_bytes, available_bytes: available_memory() }
+}
+
+/// What `gradient_checkpointing` says.
+pub(crate) fn activations(recipe: &Recipe) -> Activations {
+    if recipe.train.gradient_checkpointing { Activations::Recompute } else { Activations::Keep }
 }
 
 /// Disk space that the run needs, and what is there.
@@ -298,7 +313,7 @@ fn plan_of(prepared: &Prepared, datasets: &Datasets) -> PlanReport {
     PlanReport {
         name: recipe.name.clone(),
         output_dir: recipe.output_dir.display().to_string(),
-        device: describe(&prepared.device),
+        computing: prepared.computing.clone(),
         task: recipe.task.name.clone(),
         labels: labels.collect(),
         label_mapping: prepared.labels.describe(),
@@ -317,6 +332,7 @@ fn plan_of(prepared: &Prepared, datasets: &Datasets) -> PlanReport {
         steps,
         epochs: steps.total as f64 / steps.per_epoch as f64,
         memory,
+        gradient_checkpointing: recipe.train.gradient_checkpointing,
         disk,
         warnings: prepared.warnings.clone(),
     }
@@ -338,8 +354,19 @@ mod tests {
     #[test]
     fn memory_grows_with_the_batch_and_not_below_the_states() {
         let states = 5 * MINILM.parameters * FLOAT;
-        assert!(MINILM.training_memory(1, 8) > states);
-        assert!(MINILM.training_memory(32, 128) > 2 * MINILM.training_memory(8, 128) - (PROGRAM + states));
+        let needed = |batch, length| MINILM.training_memory(batch, length, Activations::Keep);
+        assert!(needed(1, 8) > states);
+        assert!(needed(32, 128) > 2 * needed(8, 128) - (PROGRAM + states));
+    }
+
+    #[test]
+    fn recomputing_needs_the_memory_of_one_layer_and_of_the_inputs() {
+        let states = PROGRAM + 5 * MINILM.parameters * FLOAT;
+        let needed = |activations| MINILM.training_memory(32, 128, activations) - states;
+        let (all, one) = (needed(Activations::Keep), needed(Activations::Recompute));
+        assert!(one > all / 6 && one < all / 3, "{one} of {all}");
+        let shallow = ModelSize { num_hidden_layers: 1, ..MINILM };
+        assert!(shallow.training_memory(32, 128, Activations::Recompute) > states + all / 6);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A finished model that answers texts.
 
+use crate::computing::precision_for;
 use crate::error::TrainError;
 use crate::evaluate::{Batching, logits_of, predict_rows};
 use crate::events::{Event, Observer};
@@ -9,7 +10,8 @@ use distill_data::tokenizer::Tokenizer;
 use distill_data::{DataSpec, LabelMap, LabelSource, collate_sequences, fetch, scan_classification};
 use distill_eval::{ClassificationReport, Predictions, softmax};
 use distill_models::{ForwardOptions, HeadPolicy, LoadRequest, Model, ModelConfig, ModelInput, Task, load};
-use distill_ops::{DeviceSpec, Dropout, resolve};
+use distill_ops::{DeviceSpec, Dropout, Precision, autocast, resolve};
+use distill_recipe::DtypeChoice;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ pub struct Predictor {
     labels: Vec<String>,
     max_length: usize,
     pad_token_id: u32,
+    precision: Precision,
 }
 
 /// What a classifier says of one text.
@@ -46,11 +49,13 @@ impl Predictor {
     pub fn load(
         model: &str,
         device: &str,
+        dtype: DtypeChoice,
         max_length: Option<usize>,
         observer: &mut dyn Observer,
     ) -> Result<Self, TrainError> {
         let spec: DeviceSpec = device.parse()?;
         let device = resolve(spec)?;
+        let precision = precision_for(dtype, &device)?;
         let folder = model_folder(model, observer)?;
         observer.event(&Event::Stage { message: format!("loading `{model}`") });
         let task = ModelConfig::read(&folder)?.task;
@@ -76,7 +81,8 @@ impl Predictor {
         let known = tokenizer.model_max_length().unwrap_or(DEFAULT_MAX_LENGTH);
         let max_length = max_length.unwrap_or(known.min(limit));
         let pad_token_id = tokenizer.pad_token_id().or(loaded.config.encoder.pad_token_id()).unwrap_or(0);
-        Ok(Self { model: loaded.model.eval_copy(), tokenizer, labels, max_length, pad_token_id })
+        let model = loaded.model.eval_copy();
+        Ok(Self { model, tokenizer, labels, max_length, pad_token_id, precision })
     }
 
     /// Names of the labels, in the order of their ids.
@@ -98,7 +104,8 @@ impl Predictor {
         let shape = [batch.batch_size, batch.sequence_length];
         let input =
             ModelInput::new(&batch.input_ids, &batch.attention_mask, None, shape, &self.model.device());
-        let output = self.model.forward(&input, ForwardOptions::default(), &mut Dropout::off());
+        let forward = || self.model.forward(&input, ForwardOptions::default(), &mut Dropout::off());
+        let output = autocast(self.precision, forward);
         Ok(logits_of(output.logits).into_iter().map(|logits| self.answer(logits)).collect())
     }
 
@@ -145,8 +152,12 @@ pub fn evaluate_files(
     let (tokenizer, max_length) = (&predictor.tokenizer, predictor.max_length);
     let dataset = tokenize(&source, tokenizer, max_length, scratch.path(), &mut tokenizing)?;
     let rows = TokenizedRows::new(Arc::new(dataset), &Rows::all(source));
-    let batching =
-        Batching { batch_size, pad_token_id: predictor.pad_token_id, max_length: predictor.max_length };
+    let batching = Batching {
+        batch_size,
+        pad_token_id: predictor.pad_token_id,
+        max_length: predictor.max_length,
+        precision: predictor.precision,
+    };
     let mut measuring = |done| observer.event(&Event::Progress { what: "measuring".to_owned(), done, total });
     let predictions = predict_rows(predictor.model.as_ref(), &rows, batching, &mut measuring)?;
     let report = ClassificationReport::from_predictions(&predictions, &predictor.labels)?;

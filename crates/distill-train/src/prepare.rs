@@ -1,5 +1,6 @@
 //! From a recipe to everything that a run works with, read and checked; nothing is written.
 
+use crate::computing::{Computing, precision_for};
 use crate::error::TrainError;
 use crate::events::{Event, Observer};
 use crate::objectives::Objective;
@@ -21,7 +22,7 @@ use distill_models::{
     ConfigError, EncoderConfig, HeadPolicy, LoadRequest, Loaded, ModelConfig, Task as ModelTask, find,
     from_scratch, load,
 };
-use distill_ops::{DeviceSpec, describe, resolve};
+use distill_ops::{DeviceSpec, Precision, describe, resolve};
 use distill_recipe::{Component, DataFormat, DataTable, Faults, ModelTable, Recipe, TokenizerTraining};
 use regex::Regex;
 use std::collections::HashSet;
@@ -43,6 +44,10 @@ pub struct Prepared {
     pub recipe: Recipe,
     /// The device, without gradients.
     pub device: Device,
+    /// What matrix products multiply in.
+    pub precision: Precision,
+    /// The same for people, with instructions and threads.
+    pub computing: Computing,
     /// Training rows.
     pub train: Rows,
     /// Validation rows, if any.
@@ -83,6 +88,10 @@ pub fn prepare(
     let metric = metric_of(recipe)?;
     let spec: DeviceSpec = recipe.device.parse()?;
     let device = resolve(spec)?;
+    let precision = precision_for(recipe.train.dtype, &device).map_err(|error| {
+        recipe.faults(vec![recipe.fault_at("train.dtype", error.message(), Some(error.help()))])
+    })?;
+    let computing = Computing::new(&device, precision);
     // The model first: a misspelt one should cost no download of data.
     let folder = match &recipe.model {
         ModelTable::Pretrained { path } => Some(model_folder(path, observer)?),
@@ -104,6 +113,7 @@ pub fn prepare(
     };
     let mut warnings = data.warnings;
     warnings.extend(short);
+    warnings.extend(computing.warning());
     for pattern in rules.unmatched_patterns(loaded.model.as_ref()) {
         warnings.push(format!("`freeze` pattern `{pattern}` matches no parameter of the model"));
     }
@@ -111,6 +121,8 @@ pub fn prepare(
     let mut prepared = Prepared {
         recipe: recipe.clone(),
         device,
+        precision,
+        computing,
         train: data.train,
         validation: data.validation,
         test: data.test,

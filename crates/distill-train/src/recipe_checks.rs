@@ -1,12 +1,13 @@
 //! Reads recipes, with every check that needs no data: what `distill-recipe` knows of tables and keys, and what only
 //! this crate knows of tasks, metrics and files. All mistakes are reported together.
 
+use crate::computing::{NoBf16, knows_bf16};
 use crate::error::TrainError;
 use crate::objectives::Objective;
 use crate::tasks::{TASKS, Task};
 use distill_eval::{Metric, metrics};
 use distill_models::ARCHITECTURES;
-use distill_recipe::{ComponentSchema, Document, Fault, Faults, Node, Recipe, Value, did_you_mean};
+use distill_recipe::{ComponentSchema, Device, Document, Fault, Faults, Node, Recipe, Value, did_you_mean};
 use std::path::Path;
 
 /// What validation chooses the model by, unless the recipe names another metric.
@@ -90,6 +91,7 @@ fn own_faults(document: &Document) -> Vec<Fault> {
     let mut faults = Vec::new();
     faults.extend(metric_fault(root));
     faults.extend(early_stopping_fault(root));
+    faults.extend(bf16_fault(root));
     for key in ["train", "validation", "test"] {
         file_faults(root, key, &mut faults);
     }
@@ -121,6 +123,18 @@ fn early_stopping_fault(root: &Node) -> Option<Fault> {
     }
     let message = "`early_stopping_patience` needs validation rows, and there are none";
     Some(root.fault_at(KEY, message).with_help("set `validation_fraction` or `validation` in `[data]`"))
+}
+
+/// bf16 on a device that is named and does not know it; what `auto` stands for is found later.
+fn bf16_fault(root: &Node) -> Option<Fault> {
+    const KEY: &str = "train.dtype";
+    let device = root.at("device")?.as_str()?;
+    let named = Device::parse(device).is_some_and(|device| device != Device::Auto);
+    if root.at(KEY)?.as_str()? != "bf16" || !named || knows_bf16(device) {
+        return None;
+    }
+    let error = NoBf16::new(device);
+    Some(root.fault_at(KEY, error.message()).with_help(error.help()))
 }
 
 /// Files that are named without a wildcard must be there; hub addresses are left to the hub.

@@ -1,5 +1,6 @@
 //! `run.json`: what a run was, where it got and what came out.
 
+use crate::computing::Computing;
 use crate::memory::peak_memory;
 use crate::plan::{ModelPlan, Rows};
 use distill_eval::ClassificationReport;
@@ -18,10 +19,9 @@ pub struct RunRecord {
     pub distill_version: &'static str,
     /// Version of the tensor library.
     pub burn_version: &'static str,
-    /// The device, as it was resolved.
-    pub device: String,
-    /// Threads used for tensor work on a CPU; results do not depend on it.
-    pub threads: usize,
+    /// `device`, `dtype`, `instruction_set` and `threads`, as they were resolved.
+    #[serde(flatten)]
+    pub computing: Computing,
     /// Seed of everything random.
     pub seed: u64,
     /// When the run began, in seconds since 1970 (UTC).

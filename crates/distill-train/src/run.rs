@@ -7,7 +7,7 @@ use crate::evaluate::{Batching, predict_unless};
 use crate::events::{Event, Observer};
 use crate::fingerprint::{differences, fingerprint, recipe_fingerprint};
 use crate::optimizer::Optimizer;
-use crate::plan::{memory_need, model_plan, model_size, row_counts, steps};
+use crate::plan::{activations, memory_need, model_plan, model_size, row_counts, steps};
 use crate::predictions::write_predictions;
 use crate::prepare::{Prepared, Shortage, prepare};
 use crate::record::{Metrics, RunRecord, RunSummary, StepCount, Timings, TrainMetrics, now};
@@ -112,6 +112,7 @@ pub fn run(
 
 /// What the user should know before the first step.
 fn tell(prepared: &Prepared, observer: &mut dyn Observer) {
+    observer.event(&Event::Note { message: format!("computing on {}", prepared.computing) });
     for warning in &prepared.warnings {
         observer.event(&Event::Warning { message: warning.clone() });
     }
@@ -295,6 +296,7 @@ impl Run<'_> {
             batch_size: settings.eval_batch_size,
             pad_token_id: settings.pad_token_id,
             max_length: settings.max_length,
+            precision: settings.precision,
         };
         let predictions = predict_unless(self.interrupt, model, test, batching, &mut progress)?;
         let report = ClassificationReport::from_predictions(&predictions, &settings.labels)?;
@@ -406,6 +408,8 @@ fn loop_settings(prepared: &Prepared, rows: usize) -> LoopSettings {
         max_grad_norm: train.max_grad_norm,
         objective: prepared.objective,
         label_smoothing: train.label_smoothing,
+        precision: prepared.precision,
+        activations: activations(recipe),
         on_nan: train.on_nan,
         logging_steps: train.logging_steps,
         eval_steps: train.eval_steps.unwrap_or(steps.per_epoch),
@@ -426,8 +430,7 @@ fn new_record(prepared: &Prepared, settings: &LoopSettings, fingerprint: serde_j
         status: Status::Running.name(),
         distill_version: env!("CARGO_PKG_VERSION"),
         burn_version: BURN_VERSION,
-        device: describe(&prepared.device),
-        threads: distill_ops::threads(),
+        computing: prepared.computing.clone(),
         seed: recipe.seed,
         started_at: now(),
         updated_at: now(),

@@ -4,15 +4,16 @@ use crate::checkpoint::{Best, CheckpointStore, LoopState};
 use crate::error::TrainError;
 use crate::evaluate::{Batching, predict_rows};
 use crate::events::{Event, LoggedRecord, Observer, StepRecord};
-use crate::objectives::{Objective, Targets};
+use crate::objectives::Objective;
 use crate::optimizer::{Gradients, Optimizer, clip_factor, gradient_norm};
+use crate::pass::{PassSettings, pass};
 use crate::rows::TokenizedRows;
 use crate::run_folder::MetricsLog;
 use crate::schedule::Schedule;
 use distill_data::{Batch, epoch_order};
 use distill_eval::{ClassificationReport, EvalError, Metric};
-use distill_models::{ForwardOptions, Model, ModelInput};
-use distill_ops::Dropout;
+use distill_models::{Activations, Model, ModelInput};
+use distill_ops::{Dropout, Precision};
 use distill_recipe::NanPolicy;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +45,10 @@ pub struct LoopSettings {
     pub objective: Objective,
     /// Share of the target spread over all labels.
     pub label_smoothing: f64,
+    /// What matrix products multiply in, those of evaluations too.
+    pub precision: Precision,
+    /// What the backward pass finds of the layers.
+    pub activations: Activations,
     /// What to do about a loss that is not finite.
     pub on_nan: NanPolicy,
     /// Steps between two lines of `metrics.jsonl`.
@@ -186,19 +191,20 @@ impl Trainer<'_> {
     fn forward_backward(&self, step: u64, rows: &[usize]) -> Result<StepSums, TrainError> {
         let examples = rows.len() as u64;
         let mut sums = StepSums { gradients: Gradients::new(), loss_sum: 0.0, examples, tokens: 0 };
+        let settings = PassSettings {
+            objective: self.settings.objective,
+            label_smoothing: self.settings.label_smoothing,
+            precision: self.settings.precision,
+            activations: self.settings.activations,
+        };
         for (micro_step, rows) in rows.chunks(self.settings.batch_size).enumerate() {
             let batch = self.train.batch(rows, self.settings.pad_token_id, self.settings.max_length)?;
             sums.tokens += batch.tokens() as u64;
             let mut dropout = Dropout::new(self.settings.seed, step, micro_step as u64);
-            let output = self.model.forward(&self.input(&batch), ForwardOptions::default(), &mut dropout);
-            let device = self.model.device();
-            let label_smoothing = self.settings.label_smoothing;
-            let targets = Targets { labels: &batch.labels, label_smoothing, device: &device };
-            let loss_sum = (self.settings.objective.loss_sum)(&output, &targets);
-            drop(output);
-            sums.loss_sum += f64::from(loss_sum.clone().into_scalar::<f32>());
-            let mut gradients = loss_sum.div_scalar(examples as f32).backward();
-            for (name, gradient) in self.model.gradients(&mut gradients) {
+            let input = self.input(&batch);
+            let pass = pass(&settings, self.model, &input, &batch.labels, examples, &mut dropout);
+            sums.loss_sum += pass.loss_sum;
+            for (name, gradient) in pass.gradients {
                 let sum = match sums.gradients.swap_remove(&name) {
                     Some(sum) => sum + gradient,
                     None => gradient,
@@ -301,6 +307,7 @@ impl Trainer<'_> {
             batch_size: self.settings.eval_batch_size,
             pad_token_id: self.settings.pad_token_id,
             max_length: self.settings.max_length,
+            precision: self.settings.precision,
         };
         let model = self.model.eval_copy();
         let predictions = match predict_rows(model.as_ref(), validation, batching, &mut |_| {}) {

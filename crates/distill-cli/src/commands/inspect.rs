@@ -7,6 +7,7 @@ use crate::model_text;
 use crate::output;
 use crate::run_history::RunHistory;
 use crate::terminal::{Paint, width};
+use crate::threads;
 use clap::{Args, ValueEnum};
 use distill_models::Inspection;
 use serde::Serialize;
@@ -21,7 +22,7 @@ pub struct Inspect {
     /// List every tensor
     #[arg(long)]
     tensors: bool,
-    /// Show which devices this program can use on this machine
+    /// Show which devices this program can use on this machine, with instruction set and threads
     #[arg(long, conflicts_with_all = ["model", "tensors"])]
     device: bool,
     /// How it is written to stdout
@@ -57,7 +58,7 @@ impl Inspect {
     pub fn execute(&self, context: &Context) -> Result<(), Failure> {
         match &self.model {
             Some(model) => self.show_model(model, context),
-            None => self.show_devices(),
+            None => self.show_devices(context),
         }
     }
 
@@ -82,7 +83,8 @@ impl Inspect {
         }
     }
 
-    fn show_devices(&self) -> Result<(), Failure> {
+    fn show_devices(&self, context: &Context) -> Result<(), Failure> {
+        threads::set(context.threads, None)?;
         let devices = Devices::look();
         match self.format {
             Format::Json => Ok(output::print_json(&devices)?),

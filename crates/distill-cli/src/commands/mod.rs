@@ -1,6 +1,8 @@
 //! The commands: one file each, one line each in [`Command`] and in [`Cli::execute`].
 
+mod bench;
 mod datasets;
+mod dtype;
 mod eval;
 mod inspect;
 mod model_arguments;
@@ -15,6 +17,7 @@ mod validate;
 use crate::failure::Failure;
 use crate::terminal::{Manner, Voice};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use distill_ops::{ISA_VARIABLE, check_isa_variable};
 use std::num::NonZeroUsize;
 
 /// Fine-tunes small transformers: one recipe file in, one Hugging Face checkpoint out.
@@ -66,6 +69,7 @@ enum Command {
     Eval(eval::Eval),
     Predict(predict::Predict),
     Inspect(inspect::Inspect),
+    Bench(bench::Bench),
 }
 
 /// What every command may use.
@@ -92,6 +96,10 @@ impl Cli {
     /// # Errors
     /// Why it could not.
     pub fn execute(self, voice: Voice) -> Result<(), Failure> {
+        check_isa_variable().map_err(|error| {
+            Failure::input(format!("environment variable `{ISA_VARIABLE}`: {error}"))
+                .with_help(format!("unset `{ISA_VARIABLE}` to take the best of this processor"))
+        })?;
         let context = Context { voice, threads: self.globals.threads };
         match self.command {
             Command::Run(command) => command.execute(&context),
@@ -103,6 +111,7 @@ impl Cli {
             Command::Eval(command) => command.execute(&context),
             Command::Predict(command) => command.execute(&context),
             Command::Inspect(command) => command.execute(&context),
+            Command::Bench(command) => command.execute(&context),
         }
     }
 }
@@ -119,9 +128,16 @@ mod tests {
 
     #[test]
     fn every_command_ends_its_help_with_examples() {
-        for command in Cli::command().get_subcommands() {
+        let mut commands: Vec<_> = Cli::command().get_subcommands().cloned().collect();
+        while let Some(command) = commands.pop() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.starts_with("Examples:\n  distill "), "{}: {help}", command.get_name());
+            commands.extend(
+                command
+                    .get_subcommands()
+                    .filter(|sub| sub.get_name() != "copy" && sub.get_name() != "write")
+                    .cloned(),
+            );
         }
     }
 }

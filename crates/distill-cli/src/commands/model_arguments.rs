@@ -1,6 +1,7 @@
 //! The model on the command line, alike for all commands that use one.
 
 use super::Context;
+use super::dtype::Dtype;
 use crate::failure::Failure;
 use clap::Args;
 use distill_data::LabelMap;
@@ -24,6 +25,9 @@ pub struct ModelArguments {
     /// Where to compute: auto, flex, ndarray, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     device: String,
+    /// What matrix products multiply in
+    #[arg(long, value_enum, value_name = "DTYPE", default_value_t = Dtype::Auto)]
+    dtype: Dtype,
 }
 
 impl ModelArguments {
@@ -35,7 +39,8 @@ impl ModelArguments {
         let mut observer = context.voice.observer();
         let in_training = || self.data_table().map(|table| table.max_length);
         let max_length = self.max_length.map(NonZeroUsize::get).or_else(in_training);
-        let loaded = Predictor::load(&self.model, &self.device, max_length, observer.as_mut());
+        let loaded =
+            Predictor::load(&self.model, &self.device, self.dtype.into(), max_length, observer.as_mut());
         drop(observer);
         Ok(loaded?)
     }

@@ -53,10 +53,16 @@ const ALIASES: &[(&str, &str)] = &[
     ("save_every", "save_steps"),
     ("patience", "early_stopping_patience"),
     ("log_every", "logging_steps"),
+    ("bf16", "dtype"),
     ("fp16", "dtype"),
     ("precision", "dtype"),
     ("mixed_precision", "dtype"),
     ("torch_dtype", "dtype"),
+    ("autocast", "dtype"),
+    ("amp", "dtype"),
+    ("activation_checkpointing", "gradient_checkpointing"),
+    ("checkpoint_activations", "gradient_checkpointing"),
+    ("recompute", "gradient_checkpointing"),
     ("num_threads", "threads"),
     ("num_workers", "threads"),
     ("steps", "max_steps"),
@@ -142,8 +148,10 @@ pub struct TrainTable {
     /// Log every so many steps; steps, at least 1, default 10.
     #[schemars(range(min = 1))]
     pub logging_steps: u64,
-    /// Number format to compute in: `f32`, which `auto` stands for; default `auto`.
+    /// Number format of matrix products: `f32`, `bf16` (on the CPU; weights and sums stay f32), or `auto`, which is `bf16` where the processor has instructions for it; default `auto`.
     pub dtype: DtypeChoice,
+    /// Compute each layer anew in the backward pass instead of keeping what it computed: less memory, a third more work; `true` or `false`, default `false`.
+    pub gradient_checkpointing: bool,
     /// What to do when a loss is not finite: `stop` the run or `skip` the step; default `stop`.
     pub on_nan: NanPolicy,
     /// Threads for computing on the CPU; count, at least 1, default all cores.
@@ -180,6 +188,7 @@ impl Default for TrainTable {
             early_stopping_patience: None,
             logging_steps: 10,
             dtype: DtypeChoice::Auto,
+            gradient_checkpointing: false,
             on_nan: NanPolicy::Stop,
             threads: None,
         }
@@ -207,17 +216,21 @@ pub enum LrSchedulerType {
     InverseSqrt,
 }
 
-/// Number format to compute in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Number format of matrix products; everything else is f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(extend("x-aliases" = {
-    "float32": "f32", "fp32": "f32", "float": "f32", "32": "f32"
+    "float32": "f32", "fp32": "f32", "float": "f32", "32": "f32",
+    "bfloat16": "bf16", "float16": "bf16", "fp16": "bf16", "f16": "bf16", "half": "bf16", "16": "bf16"
 }))]
 pub enum DtypeChoice {
-    /// `f32`.
+    /// `bf16` where the processor has instructions for it and computes, else `f32`.
+    #[default]
     Auto,
     /// 32-bit floats.
     F32,
+    /// Operands rounded to bfloat16, sums in 32-bit floats.
+    Bf16,
 }
 
 /// What to do when a loss is not finite.

@@ -1,0 +1,38 @@
+//! `distill bench`: how fast this machine trains and answers.
+
+mod measured;
+mod predict;
+mod train;
+
+use super::Context;
+use crate::failure::Failure;
+use clap::{Args, Subcommand};
+
+/// Measure how fast a model trains or answers on this machine
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  distill bench train --model sentence-transformers/all-MiniLM-L6-v2 --batch 16 --length 128
+  distill bench predict --model checkpoints/quickstart --batch 1 --length 32";
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Train(train::Train),
+    Predict(predict::Predict),
+}
+
+impl Bench {
+    /// Measures what is asked for.
+    pub fn execute(&self, context: &Context) -> Result<(), Failure> {
+        match &self.what {
+            What::Train(command) => command.execute(context),
+            What::Predict(command) => command.execute(context),
+        }
+    }
+}

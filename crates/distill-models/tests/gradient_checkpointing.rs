@@ -1,0 +1,162 @@
+//! Layers that are computed anew in the backward pass give the gradients of an ordinary one.
+
+use burn::tensor::{Device, Tensor};
+use distill_models::{
+    ARCHITECTURES, Activations, Architecture, ForwardOptions, HeadPolicy, LoadRequest, Model, ModelInput,
+    ModelOutput, Task, from_scratch,
+};
+use distill_ops::{DeviceSpec, Dropout, Precision, autocast, resolve};
+use serde_json::json;
+
+const LAYERS: usize = 3;
+
+fn tasks() -> [Task; 2] {
+    [Task::Classification { id2label: (0..3).map(|n| format!("label {n}")).collect() }, Task::MaskedLm]
+}
+
+fn devices() -> Vec<Device> {
+    let specs = [DeviceSpec::Flex, DeviceSpec::NdArray];
+    let devices: Vec<Device> = specs.into_iter().filter_map(|spec| resolve(spec).ok()).collect();
+    assert!(!devices.is_empty(), "a CPU device is compiled in");
+    devices.into_iter().map(Device::autodiff).collect()
+}
+
+fn model(architecture: &'static Architecture, task: Task, device: &Device) -> Box<dyn Model> {
+    let table = json!({
+        "hidden_size": 16, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "max_position_embeddings": 20,
+        "hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.3,
+    });
+    let (head, device) = (HeadPolicy::Reinitialise, device.clone());
+    let request = LoadRequest { task, head, seed: 5, device, dropout: None };
+    let mut model = from_scratch(architecture, &table, 40, 1, request).expect("a table without faults").model;
+    model.set_trainable(&|_| true);
+    model
+}
+
+fn input(device: &Device) -> ModelInput {
+    let ids = [2, 7, 9, 30, 5, 3, 2, 11, 3, 1, 1, 1];
+    let mask = [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0];
+    let types = [0, 0, 0, 1, 1, 1, 0, 0, 1, 0, 0, 0];
+    ModelInput::new(&ids, &mask, Some(&types), [2, 6], device)
+}
+
+/// Depends on everything that was asked for, and on each number in another way.
+fn loss(output: ModelOutput) -> Tensor<1> {
+    let mut loss = (output.logits.clone() * output.logits).sum();
+    for (n, hidden) in output.hidden_states.unwrap_or_default().into_iter().enumerate() {
+        loss = loss + (hidden * (n as f32 + 0.5)).sin().sum();
+    }
+    loss + output.last_hidden_state.cos().sum()
+}
+
+/// Name and bits of every gradient, and the bits of the loss.
+fn gradients(
+    model: &dyn Model,
+    options: ForwardOptions,
+    activations: Activations,
+) -> (Vec<(String, Vec<u32>)>, u32) {
+    let bits = |tensor: Tensor<1>| tensor.into_data().iter::<f32>().map(f32::to_bits).collect::<Vec<u32>>();
+    let (mut value, mut dropout) = (0, Dropout::new(3, 1, 4));
+    let gradients =
+        model.gradients_of(&input(&model.device()), options, activations, &mut dropout, &mut |output| {
+            let loss = loss(output);
+            value = loss.clone().into_scalar::<f32>().to_bits();
+            loss
+        });
+    (gradients.into_iter().map(|(name, gradient)| (name, bits(gradient))).collect(), value)
+}
+
+/// A layer of ALBERT is used again and again: its gradients are summed in another order.
+fn is_shared(name: &str) -> bool {
+    name.contains("albert_layer_groups")
+}
+
+fn near(a: &[u32], b: &[u32]) -> bool {
+    let [a, b] = [a, b].map(|bits| bits.iter().map(|bits| f32::from_bits(*bits)).collect::<Vec<_>>());
+    let largest = a.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+    a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 2e-6 * largest)
+}
+
+#[track_caller]
+fn assert_equal(model: &dyn Model, what: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for options in [ForwardOptions::default(), ForwardOptions { hidden_states: true }] {
+        let (kept, kept_loss) = gradients(model, options, Activations::Keep);
+        let (recomputed, recomputed_loss) = gradients(model, options, Activations::Recompute);
+        assert_eq!(kept_loss, recomputed_loss, "{what}: loss");
+        names = kept.iter().map(|(name, _)| name.clone()).collect();
+        assert_eq!(names, recomputed.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), "{what}");
+        for ((name, kept), (_, recomputed)) in kept.iter().zip(&recomputed) {
+            let nonzero = kept.iter().any(|bits| f32::from_bits(*bits) != 0.0);
+            // Keys shift all scores of a row alike, so that their bias has no gradient but rounding.
+            assert!(
+                nonzero || name.contains("key") || name.contains("k_lin"),
+                "{what}: `{name}` is all zero"
+            );
+            let same = if is_shared(name) { near(kept, recomputed) } else { kept == recomputed };
+            assert!(same, "{what}: `{name}` differs, {options:?}");
+        }
+    }
+    names
+}
+
+#[test]
+fn gradients_are_the_same_bits_for_every_architecture_and_task() {
+    for device in devices() {
+        for (architecture, task) in ARCHITECTURES.iter().flat_map(|a| tasks().map(|task| (a, task))) {
+            let what = format!("{}, {task:?}", architecture.model_type);
+            let model = model(architecture, task, &device);
+            let names = assert_equal(model.as_ref(), &what);
+            // A classifier of BERT reads one position only, but every parameter has a part in it.
+            assert_eq!(names.len(), model.parameters().len(), "{what}");
+        }
+    }
+}
+
+#[test]
+fn gradients_are_the_same_bits_each_time() {
+    for device in devices() {
+        for architecture in ARCHITECTURES {
+            let [task, _] = tasks();
+            let model = model(architecture, task, &device);
+            let once = || gradients(model.as_ref(), ForwardOptions::default(), Activations::Keep);
+            let first = once();
+            assert!((0..20).all(|_| once() == first), "{} {device:?}", architecture.model_type);
+        }
+    }
+}
+
+#[test]
+fn gradients_are_the_same_bits_in_bf16() {
+    for architecture in ARCHITECTURES {
+        let Ok(device) = resolve(DeviceSpec::Flex) else { continue };
+        let [task, _] = tasks();
+        let model = model(architecture, task, &device.autodiff());
+        autocast(Precision::Bf16, || assert_equal(model.as_ref(), architecture.model_type));
+    }
+}
+
+#[test]
+fn frozen_parameters_have_no_gradient_and_end_the_way_down() {
+    for device in devices() {
+        for architecture in ARCHITECTURES {
+            for frozen_up_to in 0..=LAYERS {
+                let [task, _] = tasks();
+                let mut model = model(architecture, task, &device);
+                let depths: Vec<_> = model
+                    .parameters()
+                    .iter()
+                    .map(|parameter| (parameter.name.clone(), model.layer_of(&parameter.name)))
+                    .collect();
+                let frozen = |name: &str| {
+                    let (_, depth) = depths.iter().find(|(known, _)| known == name).expect("a known name");
+                    depth.is_some_and(|depth| depth <= frozen_up_to)
+                };
+                model.set_trainable(&|name| !frozen(name));
+                let what = format!("{} frozen up to {frozen_up_to}", architecture.model_type);
+                let names = assert_equal(model.as_ref(), &what);
+                assert!(!names.is_empty() && names.iter().all(|name| !frozen(name)), "{what}: {names:?}");
+            }
+        }
+    }
+}

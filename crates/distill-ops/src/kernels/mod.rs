@@ -1,0 +1,45 @@
+//! Kernels for the CPU: slices in, slices out, nothing of burn.
+//!
+//! The only place with `unsafe` code. Each kernel runs in the best instruction set that the processor has
+//! ([`isa`]), and gives the same bytes whatever the number of threads: work is cut into pieces of fixed size, and sums
+//! over pieces are taken in order.
+
+mod activation;
+mod adamw;
+#[cfg(target_arch = "x86_64")]
+mod amx;
+mod attention;
+mod attention_backward;
+mod attention_packing;
+mod attention_pairs;
+mod attention_products;
+mod attention_rows;
+mod attention_scratch;
+mod cross_entropy;
+mod dropout;
+mod embedding;
+mod isa;
+mod micro_kernels;
+mod norm;
+mod packing;
+mod pieces;
+mod product;
+mod random_mask;
+mod reduce;
+mod vector_math;
+
+pub(crate) use activation::{Curve, silu_gated, silu_gated_backward};
+pub(crate) use adamw::{AdamWScalars, adamw};
+pub(crate) use attention::{AttentionArgs, AttentionForward, AttentionShape, HeadRows, ScoreBias, attention};
+pub(crate) use attention_backward::{AttentionGradientArgs, attention_backward};
+pub(crate) use cross_entropy::{
+    SoftmaxRow, cross_entropy, cross_entropy_backward, forward_kl, forward_kl_backward,
+};
+pub(crate) use dropout::{dropout, dropout_in_place};
+pub(crate) use embedding::{embedding, embedding_backward};
+pub use isa::{ISA_VARIABLE, Isa, UnknownIsa, check_isa_variable, isa};
+pub(crate) use isa::{for_each_isa, mul_add};
+pub(crate) use norm::{NormInput, layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
+pub(crate) use product::{Matrix, Onto, product};
+pub(crate) use random_mask::RandomMask;
+pub(crate) use reduce::{column_sums, sum_of_squares};
