@@ -119,7 +119,7 @@ class Comparison:
         return run_json([self.args.distill, *map(str, words), "--quiet", "--threads", str(self.args.threads)], self.args.threads)
 
     def script(self, name, *words, environment=None):
-        command = [sys.executable, str(HERE / name), *map(str, words), "--threads", str(self.args.threads)]
+        command = [sys.executable, "-B", str(HERE / name), *map(str, words), "--threads", str(self.args.threads)]
         return run_json(command, self.args.threads, environment)
 
     def train(self):
@@ -133,7 +133,7 @@ class Comparison:
                 result, _ = self.distill("bench", "train", *sizes, "--format", "json")
                 self.add("train", f"distill {dtype}", pick(result, "examples_per_second", "peak_memory_mib"))
         if args.peers:
-            stdout, _ = run([sys.executable, str(Path(args.peers) / "torch_step.py")], args.threads)
+            stdout, _ = run([sys.executable, "-B", str(Path(args.peers) / "torch_step.py")], args.threads)
             print(stdout.strip(), file=sys.stderr)
             self.values["peers"] = stdout.strip().splitlines()[-1]
 
@@ -141,7 +141,7 @@ class Comparison:
         args = self.args
         with tempfile.TemporaryDirectory() as folder:
             file = str(Path(folder) / "model.onnx")
-            command = [sys.executable, str(HERE / "torch_predict.py"), "--engine", "onnx", "--model", args.model]
+            command = [sys.executable, "-B", str(HERE / "torch_predict.py"), "--engine", "onnx", "--model", args.model]
             run([*command, "--onnx", file, "--export-only", "--threads", "1"], args.threads)
             for _ in range(args.rounds):
                 for batch, length in SHAPES:

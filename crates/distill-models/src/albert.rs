@@ -14,7 +14,7 @@ use crate::albert_config::{AlbertConfig, AlbertScratch};
 use crate::architecture::Architecture;
 use crate::config::{read_keys, read_scratch};
 use crate::layers::{Embedding, LayerNorm, Linear, first_token, join_heads, split_heads, tied_logits};
-use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
+use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel, Tokens};
 use crate::weights::{Init, Weights};
 use crate::{EncoderConfig, Task};
 
@@ -167,8 +167,15 @@ impl Encoder for AlbertModel {
         self.encoder.embedding_hidden_mapping_in.forward(self.embeddings.forward(input, dropout))
     }
 
-    fn layer(&self, n: usize, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3> {
-        self.encoder.layer(n, hidden, bias, dropout)
+    fn layer(
+        &self,
+        n: usize,
+        hidden: Tensor<3>,
+        tokens: Tokens,
+        bias: &AttentionBias,
+        dropout: &mut Dropout,
+    ) -> Tensor<3> {
+        self.encoder.layer(n, hidden, tokens, bias, dropout)
     }
 
     fn num_hidden_layers(&self) -> usize {
@@ -257,12 +264,17 @@ impl AlbertTransformer {
     fn layer(
         &self,
         layer: usize,
-        hidden: Tensor<3>,
+        mut hidden: Tensor<3>,
+        tokens: Tokens,
         bias: &AttentionBias,
         dropout: &mut Dropout,
     ) -> Tensor<3> {
-        let group = &self.albert_layer_groups[self.group_of(layer)];
-        group.albert_layers.iter().fold(hidden, |hidden, layer| layer.forward(hidden, bias, dropout))
+        let layers = &self.albert_layer_groups[self.group_of(layer)].albert_layers;
+        for (n, layer) in layers.iter().enumerate() {
+            let tokens = if n + 1 == layers.len() { tokens } else { Tokens::All };
+            hidden = layer.forward(hidden, tokens, bias, dropout);
+        }
+        hidden
     }
 }
 
@@ -314,20 +326,36 @@ impl AlbertLayer {
         }
     }
 
-    fn forward(&self, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3> {
-        let attended = self.attention.forward(hidden, bias, dropout);
-        let inner = self.hidden_act.forward(self.ffn.forward(attended.clone()));
-        self.full_layer_layer_norm.forward_sum(self.ffn_output.forward(inner), attended)
+    fn forward(
+        &self,
+        hidden: Tensor<3>,
+        tokens: Tokens,
+        bias: &AttentionBias,
+        dropout: &mut Dropout,
+    ) -> Tensor<3> {
+        let attended = self.attention.forward(hidden, tokens, bias, dropout);
+        let inner = self.ffn.forward(attended.clone());
+        let output = self.ffn_output.forward_activated(inner, self.hidden_act);
+        self.full_layer_layer_norm.forward_sum(output, attended)
     }
 }
 
 impl AlbertAttention {
-    fn forward(&self, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3> {
-        let heads = |linear: &Linear| split_heads(linear.forward(hidden.clone()), self.num_attention_heads);
-        let (q, k, v) = (heads(&self.query), heads(&self.key), heads(&self.value));
+    fn forward(
+        &self,
+        hidden: Tensor<3>,
+        tokens: Tokens,
+        bias: &AttentionBias,
+        dropout: &mut Dropout,
+    ) -> Tensor<3> {
+        let queries = tokens.of(&hidden);
+        let heads =
+            |linear: &Linear, x: &Tensor<3>| split_heads(linear.forward(x.clone()), self.num_attention_heads);
+        let q = heads(&self.query, &queries);
+        let (k, v) = (heads(&self.key, &hidden), heads(&self.value, &hidden));
         let out = attention(q, k, v, bias, self.attention_probs_dropout_prob, dropout, Scores::Discard);
         let projected = self.dense.forward(join_heads(out.context));
-        self.LayerNorm.forward_dropout_sum(projected, self.hidden_dropout_prob, dropout, hidden)
+        self.LayerNorm.forward_dropout_sum(projected, self.hidden_dropout_prob, dropout, queries)
     }
 }
 
@@ -342,6 +370,10 @@ struct AlbertForSequenceClassification {
 impl Forward for AlbertForSequenceClassification {
     fn encoder(&self) -> &dyn Encoder {
         &self.albert
+    }
+
+    fn reads(&self) -> Tokens {
+        Tokens::First
     }
 
     fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
@@ -387,6 +419,10 @@ impl AlbertMLMHead {
 impl Forward for AlbertForMaskedLM {
     fn encoder(&self) -> &dyn Encoder {
         &self.albert
+    }
+
+    fn reads(&self) -> Tokens {
+        Tokens::All
     }
 
     fn head(&self, last: &Tensor<3>, _: &mut Dropout) -> HeadOutput {

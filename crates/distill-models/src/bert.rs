@@ -15,7 +15,7 @@ use crate::bert_config::{BertConfig, BertScratch};
 use crate::bert_encoder::{BertEncoder, depth};
 use crate::config::{read_keys, read_scratch};
 use crate::layers::{Embedding, LayerNorm, Linear, first_token, tied_logits};
-use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
+use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel, Tokens};
 use crate::weights::{Init, Weights};
 use crate::{EncoderConfig, Task};
 
@@ -145,8 +145,15 @@ impl Encoder for BertModel {
         self.embeddings.forward(input, dropout)
     }
 
-    fn layer(&self, n: usize, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3> {
-        self.encoder.layer(n, hidden, bias, dropout)
+    fn layer(
+        &self,
+        n: usize,
+        hidden: Tensor<3>,
+        tokens: Tokens,
+        bias: &AttentionBias,
+        dropout: &mut Dropout,
+    ) -> Tensor<3> {
+        self.encoder.layer(n, hidden, tokens, bias, dropout)
     }
 
     fn num_hidden_layers(&self) -> usize {
@@ -212,6 +219,10 @@ impl Forward for BertForSequenceClassification {
         &self.bert
     }
 
+    fn reads(&self) -> Tokens {
+        Tokens::First
+    }
+
     fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
         let pooler_output = self.bert.pooled(last);
         let pooled = pooler_output.clone().unwrap_or_else(|| first_token(last.clone()));
@@ -269,6 +280,10 @@ impl BertLMPredictionHead {
 impl Forward for BertForMaskedLM {
     fn encoder(&self) -> &dyn Encoder {
         &self.bert
+    }
+
+    fn reads(&self) -> Tokens {
+        Tokens::All
     }
 
     fn head(&self, last: &Tensor<3>, _: &mut Dropout) -> HeadOutput {

@@ -10,6 +10,7 @@ use burn::tensor::Tensor;
 use distill_ops::{Activation, AttentionBias, Dropout, Scores, attention};
 
 use crate::layers::{LayerNorm, Linear, join_heads, split_heads};
+use crate::model::Tokens;
 use crate::weights::Weights;
 
 /// The numbers that one encoder needs.
@@ -41,10 +42,11 @@ impl BertEncoder {
         &self,
         n: usize,
         hidden: Tensor<3>,
+        tokens: Tokens,
         bias: &AttentionBias,
         dropout: &mut Dropout,
     ) -> Tensor<3> {
-        self.layer[n].forward(hidden, bias, dropout)
+        self.layer[n].forward(hidden, tokens, bias, dropout)
     }
 
     pub(crate) fn num_hidden_layers(&self) -> usize {
@@ -77,11 +79,20 @@ impl BertLayer {
         }
     }
 
-    fn forward(&self, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3> {
-        let context = self.attention.self_.forward(hidden.clone(), bias, dropout);
-        let attended = self.attention.output.forward(context, hidden, dropout);
-        let inner = self.hidden_act.forward(self.intermediate.dense.forward(attended.clone()));
-        self.output.forward(inner, attended, dropout)
+    fn forward(
+        &self,
+        hidden: Tensor<3>,
+        tokens: Tokens,
+        bias: &AttentionBias,
+        dropout: &mut Dropout,
+    ) -> Tensor<3> {
+        let queries = tokens.of(&hidden);
+        let context = self.attention.self_.forward(queries.clone(), hidden, bias, dropout);
+        let output = &self.attention.output;
+        let attended = output.finish(output.dense.forward(context), queries, dropout);
+        let inner = self.intermediate.dense.forward(attended.clone());
+        let output = self.output.dense.forward_activated(inner, self.hidden_act);
+        self.output.finish(output, attended, dropout)
     }
 }
 
@@ -119,9 +130,15 @@ impl BertSelfAttention {
         }
     }
 
-    fn forward(&self, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3> {
+    fn forward(
+        &self,
+        queries: Tensor<3>,
+        hidden: Tensor<3>,
+        bias: &AttentionBias,
+        dropout: &mut Dropout,
+    ) -> Tensor<3> {
         let heads = |x| split_heads(x, self.num_attention_heads);
-        let (q, k) = (heads(self.query.forward(hidden.clone())), heads(self.key.forward(hidden.clone())));
+        let (q, k) = (heads(self.query.forward(queries)), heads(self.key.forward(hidden.clone())));
         let v = heads(self.value.forward(hidden));
         let out = attention(q, k, v, bias, self.attention_probs_dropout_prob, dropout, Scores::Discard);
         join_heads(out.context)
@@ -146,8 +163,9 @@ impl BertOutput {
         }
     }
 
-    fn forward(&self, x: Tensor<3>, residual: Tensor<3>, dropout: &mut Dropout) -> Tensor<3> {
-        self.LayerNorm.forward_dropout_sum(self.dense.forward(x), self.hidden_dropout_prob, dropout, residual)
+    /// All that comes after `dense`.
+    fn finish(&self, x: Tensor<3>, residual: Tensor<3>, dropout: &mut Dropout) -> Tensor<3> {
+        self.LayerNorm.forward_dropout_sum(x, self.hidden_dropout_prob, dropout, residual)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::architecture::Architecture;
 use crate::bert_encoder::depth;
 use crate::config::{Checks, read_keys, read_scratch};
 use crate::layers::{Embedding, LayerNorm, Linear, first_token, join_heads, split_heads, tied_logits};
-use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
+use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel, Tokens};
 use crate::weights::{Init, Weights};
 use crate::{ConfigError, EncoderConfig, Task};
 
@@ -312,8 +312,15 @@ impl Encoder for DistilBertModel {
         dropout.apply(self.embeddings.LayerNorm.forward(sum), self.embeddings.dropout)
     }
 
-    fn layer(&self, n: usize, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3> {
-        self.transformer.layer[n].forward(hidden, bias, dropout)
+    fn layer(
+        &self,
+        n: usize,
+        hidden: Tensor<3>,
+        tokens: Tokens,
+        bias: &AttentionBias,
+        dropout: &mut Dropout,
+    ) -> Tensor<3> {
+        self.transformer.layer[n].forward(hidden, tokens, bias, dropout)
     }
 
     fn num_hidden_layers(&self) -> usize {
@@ -379,15 +386,22 @@ impl TransformerBlock {
         }
     }
 
-    fn forward(&self, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3> {
-        let heads = |linear: &Linear| split_heads(linear.forward(hidden.clone()), self.n_heads);
-        let (q, k, v) =
-            (heads(&self.attention.q_lin), heads(&self.attention.k_lin), heads(&self.attention.v_lin));
+    fn forward(
+        &self,
+        hidden: Tensor<3>,
+        tokens: Tokens,
+        bias: &AttentionBias,
+        dropout: &mut Dropout,
+    ) -> Tensor<3> {
+        let queries = tokens.of(&hidden);
+        let heads = |linear: &Linear, x: &Tensor<3>| split_heads(linear.forward(x.clone()), self.n_heads);
+        let q = heads(&self.attention.q_lin, &queries);
+        let (k, v) = (heads(&self.attention.k_lin, &hidden), heads(&self.attention.v_lin, &hidden));
         let out = attention(q, k, v, bias, self.attention_dropout, dropout, Scores::Discard);
         let attended = self.attention.out_lin.forward(join_heads(out.context));
-        let attended = self.sa_layer_norm.forward_sum(attended, hidden);
-        let inner = self.activation.forward(self.ffn.lin1.forward(attended.clone()));
-        let output = self.ffn.lin2.forward(inner);
+        let attended = self.sa_layer_norm.forward_sum(attended, queries);
+        let inner = self.ffn.lin1.forward(attended.clone());
+        let output = self.ffn.lin2.forward_activated(inner, self.activation);
         self.output_layer_norm.forward_dropout_sum(output, self.dropout, dropout, attended)
     }
 }
@@ -404,6 +418,10 @@ struct DistilBertForSequenceClassification {
 impl Forward for DistilBertForSequenceClassification {
     fn encoder(&self) -> &dyn Encoder {
         &self.distilbert
+    }
+
+    fn reads(&self) -> Tokens {
+        Tokens::First
     }
 
     /// There is no pooler.
@@ -433,6 +451,10 @@ struct VocabProjector {
 impl Forward for DistilBertForMaskedLM {
     fn encoder(&self) -> &dyn Encoder {
         &self.distilbert
+    }
+
+    fn reads(&self) -> Tokens {
+        Tokens::All
     }
 
     fn head(&self, last: &Tensor<3>, _: &mut Dropout) -> HeadOutput {

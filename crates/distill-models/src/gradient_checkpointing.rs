@@ -24,7 +24,7 @@ pub(crate) fn gradients_of<M: Forward>(
     loss: &mut dyn FnMut(ModelOutput) -> Tensor<1>,
 ) -> Vec<(String, Tensor<1>)> {
     // Not `Module::valid`: the plain device has other operations than the one with gradients, and other last digits.
-    let saved = FirstPass::run(&module.clone().no_grad(), input, dropout);
+    let saved = FirstPass::run(&module.clone().no_grad(), input, options, dropout);
     let layers = saved.layers.len();
     let mut sums = Sums::default();
 
@@ -39,7 +39,8 @@ pub(crate) fn gradients_of<M: Forward>(
     leaves[layers] = Some(last.clone());
     let hidden_states = options.hidden_states.then(|| leaves.iter().flatten().cloned().collect());
     let HeadOutput { logits, pooler_output } = module.head(&last, dropout);
-    let output = ModelOutput { logits, last_hidden_state: last, pooler_output, hidden_states };
+    let last_hidden_state = options.keeps_last().then_some(last);
+    let output = ModelOutput { logits, last_hidden_state, pooler_output, hidden_states };
     let mut grads = loss(output).backward();
     sums.add(module, &mut grads);
     let mut from_loss: Vec<Option<Tensor<3>>> =
@@ -60,7 +61,8 @@ pub(crate) fn gradients_of<M: Forward>(
             continue;
         };
         let hidden = leaf(hidden);
-        let output = encoder.layer(n, hidden.clone(), &input.attention_bias, &mut masks);
+        let tokens = module.tokens_of(n, options);
+        let output = encoder.layer(n, hidden.clone(), tokens, &input.attention_bias, &mut masks);
         let mut grads = backward(output, of_output);
         sums.add(module, &mut grads);
         grad = match (hidden.grad_remove(&mut grads), own) {
@@ -87,14 +89,20 @@ struct FirstPass {
 }
 
 impl FirstPass {
-    fn run<M: Forward>(module: &M, input: &ModelInput, dropout: &mut Dropout) -> Self {
+    fn run<M: Forward>(
+        module: &M,
+        input: &ModelInput,
+        options: ForwardOptions,
+        dropout: &mut Dropout,
+    ) -> Self {
         let encoder = module.encoder();
         let at_embeddings = dropout.clone();
         let mut hidden = encoder.embed(input, dropout);
         let mut layers = Vec::with_capacity(encoder.num_hidden_layers());
         for n in 0..encoder.num_hidden_layers() {
             layers.push((hidden.clone(), dropout.clone()));
-            hidden = encoder.layer(n, hidden, &input.attention_bias, dropout);
+            let tokens = module.tokens_of(n, options);
+            hidden = encoder.layer(n, hidden, tokens, &input.attention_bias, dropout);
         }
         Self { at_embeddings, layers, last: hidden }
     }

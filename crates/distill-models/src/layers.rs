@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor};
-use distill_ops::Dropout;
+use distill_ops::{Activation, Dropout};
 
 use crate::weights::{Init, Weights};
 
@@ -23,6 +23,15 @@ impl Linear {
 
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         distill_ops::linear(x, self.weight.val(), Some(self.bias.val()))
+    }
+
+    /// Of `activation(x)`.
+    pub(crate) fn forward_activated<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        activation: Activation,
+    ) -> Tensor<D> {
+        distill_ops::activation_linear(x, activation, self.weight.val(), Some(self.bias.val()))
     }
 }
 

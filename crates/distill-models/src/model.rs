@@ -59,6 +59,34 @@ pub(crate) fn upload(ids: &[u32], shape: [usize; 2], device: &Device) -> Tensor<
 pub struct ForwardOptions {
     /// Keep the output of the embeddings and of every layer.
     pub hidden_states: bool,
+    /// Keep the output of the last layer; [`hidden_states`](Self::hidden_states) does so too.
+    ///
+    /// A classification head reads its first token only. Where nobody asks for the others, the last layer computes
+    /// keys and values of all tokens, and the rest of the first one: the same logits and gradients for less work.
+    pub last_hidden_state: bool,
+}
+
+impl ForwardOptions {
+    pub(crate) fn keeps_last(self) -> bool {
+        self.hidden_states || self.last_hidden_state
+    }
+}
+
+/// Which tokens of a layer's output are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tokens {
+    All,
+    First,
+}
+
+impl Tokens {
+    /// Their hidden states: `[batch, seq or 1, hidden]`.
+    pub(crate) fn of(self, hidden: &Tensor<3>) -> Tensor<3> {
+        match self {
+            Self::All => hidden.clone(),
+            Self::First => hidden.clone().narrow(1, 0, 1),
+        }
+    }
 }
 
 /// What the backward pass finds of what the layers computed.
@@ -77,8 +105,8 @@ pub enum Activations {
 pub struct ModelOutput {
     /// Before softmax. Classification: `[batch, num_labels]`; masked LM: `[batch · seq, vocab]`.
     pub logits: Tensor<2>,
-    /// After the last layer: `[batch, seq, hidden]`.
-    pub last_hidden_state: Tensor<3>,
+    /// After the last layer, `[batch, seq, hidden]`; where asked for.
+    pub last_hidden_state: Option<Tensor<3>>,
     /// `[batch, hidden]`, of architectures and tasks with a pooler.
     pub pooler_output: Option<Tensor<2>>,
     /// The embeddings first, then every layer, as Hugging Face orders them; where asked for.
@@ -146,8 +174,15 @@ pub trait Model: Send {
 pub(crate) trait Encoder {
     /// The input of the first layer.
     fn embed(&self, input: &ModelInput, dropout: &mut Dropout) -> Tensor<3>;
-    /// Layer `n`, from 0.
-    fn layer(&self, n: usize, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3>;
+    /// Layer `n`, from 0; those `tokens` of its output.
+    fn layer(
+        &self,
+        n: usize,
+        hidden: Tensor<3>,
+        tokens: Tokens,
+        bias: &AttentionBias,
+        dropout: &mut Dropout,
+    ) -> Tensor<3>;
     fn num_hidden_layers(&self) -> usize;
     /// As [`Model::layer_of`].
     fn layer_of(&self, name: &str) -> Option<usize>;
@@ -166,6 +201,8 @@ pub(crate) struct HeadOutput {
 /// What an architecture implements for each task.
 pub(crate) trait Forward: Module + 'static {
     fn encoder(&self) -> &dyn Encoder;
+    /// Which tokens of the last layer the head looks at.
+    fn reads(&self) -> Tokens;
     fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput;
 
     fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput {
@@ -173,13 +210,21 @@ pub(crate) trait Forward: Module + 'static {
         let mut hidden = encoder.embed(input, dropout);
         let mut hidden_states = options.hidden_states.then(|| vec![hidden.clone()]);
         for n in 0..encoder.num_hidden_layers() {
-            hidden = encoder.layer(n, hidden, &input.attention_bias, dropout);
+            let tokens = self.tokens_of(n, options);
+            hidden = encoder.layer(n, hidden, tokens, &input.attention_bias, dropout);
             if let Some(states) = &mut hidden_states {
                 states.push(hidden.clone());
             }
         }
         let HeadOutput { logits, pooler_output } = self.head(&hidden, dropout);
-        ModelOutput { logits, last_hidden_state: hidden, pooler_output, hidden_states }
+        let last_hidden_state = options.keeps_last().then_some(hidden);
+        ModelOutput { logits, last_hidden_state, pooler_output, hidden_states }
+    }
+
+    /// Which tokens of layer `n` anybody looks at.
+    fn tokens_of(&self, n: usize, options: ForwardOptions) -> Tokens {
+        let last = n + 1 == self.encoder().num_hidden_layers();
+        if last && !options.keeps_last() { self.reads() } else { Tokens::All }
     }
 }
 

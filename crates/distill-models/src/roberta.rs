@@ -16,7 +16,7 @@ use crate::bert_config::{BertConfig, BertScratch};
 use crate::bert_encoder::{BertEncoder, depth};
 use crate::config::{read_keys, read_scratch};
 use crate::layers::{Embedding, LayerNorm, Linear, first_token, tied_logits};
-use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel, upload};
+use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel, Tokens, upload};
 use crate::weights::{Init, Weights};
 use crate::{ConfigError, EncoderConfig, Task};
 
@@ -172,8 +172,15 @@ impl Encoder for RobertaModel {
         self.embeddings.forward(input, dropout)
     }
 
-    fn layer(&self, n: usize, hidden: Tensor<3>, bias: &AttentionBias, dropout: &mut Dropout) -> Tensor<3> {
-        self.encoder.layer(n, hidden, bias, dropout)
+    fn layer(
+        &self,
+        n: usize,
+        hidden: Tensor<3>,
+        tokens: Tokens,
+        bias: &AttentionBias,
+        dropout: &mut Dropout,
+    ) -> Tensor<3> {
+        self.encoder.layer(n, hidden, tokens, bias, dropout)
     }
 
     fn num_hidden_layers(&self) -> usize {
@@ -265,6 +272,10 @@ impl Forward for RobertaForSequenceClassification {
         &self.roberta
     }
 
+    fn reads(&self) -> Tokens {
+        Tokens::First
+    }
+
     /// There is no pooler.
     fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
         let head = &self.classifier;
@@ -290,6 +301,10 @@ struct RobertaLMHead {
 impl Forward for RobertaForMaskedLM {
     fn encoder(&self) -> &dyn Encoder {
         &self.roberta
+    }
+
+    fn reads(&self) -> Tokens {
+        Tokens::All
     }
 
     fn head(&self, last: &Tensor<3>, _: &mut Dropout) -> HeadOutput {

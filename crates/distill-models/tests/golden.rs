@@ -36,7 +36,11 @@ fn load_for_training(folder: &std::path::Path, device: &Device) -> Loaded {
 fn forward(loaded: &Loaded, reference: &Reference) -> ModelOutput {
     let (ids, mask, shape) = reference.batch();
     let input = ModelInput::new(&ids, &mask, None, shape, &loaded.model.device());
-    loaded.model.forward(&input, ForwardOptions { hidden_states: true }, &mut Dropout::off())
+    loaded.model.forward(
+        &input,
+        ForwardOptions { hidden_states: true, ..ForwardOptions::default() },
+        &mut Dropout::off(),
+    )
 }
 
 #[test]
@@ -52,16 +56,21 @@ fn golden_logits_loss_and_gradient_norms() {
             let difference =
                 largest_difference(&values(output.logits.clone()), &reference.floats["logits"].1);
             assert!(difference < LOGITS, "{place}: logits differ by {difference}");
+            let (ids, mask, shape) = reference.batch();
+            let input = ModelInput::new(&ids, &mask, None, shape, &loaded.model.device());
+            let short = loaded.model.forward(&input, ForwardOptions::default(), &mut Dropout::off());
+            let difference = largest_difference(&values(short.logits), &reference.floats["logits"].1);
+            assert!(difference < LOGITS, "{place}: logits of the first token alone differ by {difference}");
             if let Some((_, expected)) = reference.floats.get("last_hidden_state") {
-                let difference = largest_difference(&values(output.last_hidden_state.clone()), expected);
+                let difference =
+                    largest_difference(&values(output.last_hidden_state.clone().unwrap()), expected);
                 assert!(difference < LOGITS, "{place}: last hidden state differs by {difference}");
             }
             let states = output.hidden_states.unwrap();
+            let last_hidden_state = output.last_hidden_state.unwrap();
             assert_eq!(states.len(), loaded.config.encoder.num_hidden_layers() + 1, "{place}");
-            let last = largest_difference(
-                &values(states.last().unwrap().clone()),
-                &values(output.last_hidden_state),
-            );
+            let last =
+                largest_difference(&values(states.last().unwrap().clone()), &values(last_hidden_state));
             assert_eq!(last, 0.0, "{place}");
 
             let labels = reference.integers["labels"].1.clone();
@@ -108,7 +117,8 @@ fn golden_padding_changes_nothing() {
             let device = loaded.model.device();
             let run = |ids: &[u32], mask: &[u8], seq| {
                 let input = ModelInput::new(ids, mask, None, [batch, seq], &device);
-                loaded.model.forward(&input, ForwardOptions::default(), &mut Dropout::off()).last_hidden_state
+                let options = ForwardOptions { last_hidden_state: true, ..ForwardOptions::default() };
+                loaded.model.forward(&input, options, &mut Dropout::off()).last_hidden_state.unwrap()
             };
             let short = run(&ids, &mask, seq);
             let long = run(&padded.0, &padded.1, seq + extra).narrow(1, 0, seq);
@@ -144,7 +154,7 @@ fn golden_hidden_states_of_a_real_model() {
         let output = forward(&loaded, &reference);
         let states = output.hidden_states.unwrap();
         for (name, found) in [
-            ("last_hidden_state", values(output.last_hidden_state)),
+            ("last_hidden_state", values(output.last_hidden_state.unwrap())),
             ("layer3_hidden_state", values(states[3].clone())),
             ("pooler_output", values(output.pooler_output.unwrap())),
         ] {

@@ -58,6 +58,17 @@ impl Activation {
         NAMES.map(|(name, _)| name)
     }
 
+    /// The kernel of those that have one.
+    #[cfg(feature = "flex")]
+    pub(crate) fn curve(self) -> Option<crate::kernels::Curve> {
+        match self {
+            Self::Gelu => Some(crate::kernels::Curve::Gelu),
+            Self::GeluNew | Self::GeluPytorchTanh => Some(crate::kernels::Curve::GeluTanh),
+            Self::Silu => Some(crate::kernels::Curve::Silu),
+            Self::Relu | Self::Tanh => None,
+        }
+    }
+
     /// Applies the activation to every element.
     pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {

@@ -111,7 +111,7 @@ fn on_host(
 ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
     let device = parameter.device();
     let [mut parameter, grad, mut exp_avg, mut exp_avg_sq] =
-        [parameter, grad, exp_avg, exp_avg_sq].map(|tensor| floats(tensor));
+        [parameter, grad, exp_avg, exp_avg_sq].map(floats);
     let scalars = AdamWScalars {
         grad_scale: u.grad_scale as f32,
         share1: (1.0 - u.beta1) as f32,
@@ -133,7 +133,7 @@ fn on_host(
 /// The values of a tensor: its own memory if nobody else holds it.
 fn floats(tensor: Tensor<1>) -> Vec<f32> {
     let data = tensor.into_data();
-    match data.into_vec::<f32>() {
+    match data.try_into_vec::<f32>() {
         Ok(values) => values,
         Err(_) => unreachable!("parameters, gradients and moments are f32"),
     }

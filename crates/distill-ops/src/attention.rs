@@ -185,8 +185,8 @@ mod fused {
     use burn::backend::flex::FlexTensor;
     use burn::tensor::Tensor;
 
-    use super::AttentionBias;
-    use crate::flex_op::{FlexOp, apply3, apply4, dims, in_order, into_values, tensor_of, values};
+    use super::{AttentionBias, Scores};
+    use crate::flex_op::{FlexOp, apply3, apply4, dims, in_order, tensor_of, values};
     use crate::kernels::{
         AttentionArgs, AttentionForward, AttentionGradientArgs, AttentionShape, HeadRows, RandomMask,
         ScoreBias, attention as attention_kernel, attention_backward,
@@ -267,7 +267,7 @@ mod fused {
             let (inputs, bias) = (inputs.map(by_rows), bias.map(in_order));
             let arguments = self.arguments(inputs.each_ref(), bias.as_ref());
             let AttentionShape { batch, heads, q_len, head_size, .. } = arguments.shape;
-            let AttentionForward { context, lse, .. } = attention_kernel(&arguments, false);
+            let AttentionForward { context, lse, .. } = attention_kernel(&arguments, Scores::Discard);
             let context = tensor_of(context, [batch, q_len, heads, head_size]);
             (context.permute(&[0, 2, 1, 3]), Saved { inputs, bias, context, lse })
         }
@@ -287,7 +287,8 @@ mod fused {
                 &arguments,
                 &AttentionGradientArgs {
                     dcontext: head_rows(&grad),
-                    forward: &AttentionForward { context: into_values(context), lse, scores: None },
+                    context: values(&context),
+                    lse: &lse,
                     dscores: None,
                     bias_gradient: bias_wanted,
                 },

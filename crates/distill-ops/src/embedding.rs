@@ -23,7 +23,7 @@ mod fused {
     use burn::backend::flex::FlexTensor;
 
     use crate::flex_op::{FlexOp, dims, in_order, tensor_of, values};
-    use crate::kernels::{embedding, embedding_backward};
+    use crate::kernels::{embedding, embedding_backward, zeros};
 
     #[derive(Debug, Clone)]
     pub(super) struct Embedding {
@@ -49,7 +49,7 @@ mod fused {
             grad: FlexTensor,
             _: [bool; 1],
         ) -> [Option<FlexTensor>; 1] {
-            let mut table = vec![0f32; rows * width];
+            let mut table = zeros(rows * width);
             embedding_backward(values(&in_order(grad)), width, &self.ids, &mut table);
             [Some(tensor_of(table, [rows, width]))]
         }

@@ -9,9 +9,12 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use crate::kernels::Matrix;
 
 /// An operation of `N` tensors with a gradient of its own.
 pub trait FlexOp<const N: usize>: Clone + Debug + Send + 'static {
@@ -20,6 +23,18 @@ pub trait FlexOp<const N: usize>: Clone + Debug + Send + 'static {
 
     /// The result and what the backward pass will need.
     fn forward(&self, inputs: [FlexTensor; N]) -> (FlexTensor, Self::Saved);
+
+    /// [`forward`](Self::forward) where gradients will be asked for; `leaves` tells which inputs are parameters that
+    /// learn.
+    fn record(&self, inputs: [FlexTensor; N], leaves: [bool; N]) -> (FlexTensor, Self::Saved) {
+        let _ = leaves;
+        self.forward(inputs)
+    }
+
+    /// The result alone, where no gradients will be asked for.
+    fn predict(&self, inputs: [FlexTensor; N]) -> FlexTensor {
+        self.forward(inputs).0
+    }
 
     /// The gradients of those inputs that are `wanted`, from the gradient of the result.
     fn backward(&self, saved: Self::Saved, grad: FlexTensor, wanted: [bool; N]) -> [Option<FlexTensor>; N];
@@ -51,11 +66,11 @@ pub trait FusedOps: Backend {
 
 impl FusedOps for Flex {
     fn fused1<O: FlexOp<1>>(op: O, a: FloatTensor<Self>) -> FloatTensor<Self> {
-        op.forward([a]).0
+        op.predict([a])
     }
 
     fn fused2<O: FlexOp<2>>(op: O, a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
-        op.forward([a, b]).0
+        op.predict([a, b])
     }
 
     fn fused3<O: FlexOp<3>>(
@@ -64,7 +79,7 @@ impl FusedOps for Flex {
         b: FloatTensor<Self>,
         c: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        op.forward([a, b, c]).0
+        op.predict([a, b, c])
     }
 
     fn fused4<O: FlexOp<4>>(
@@ -74,7 +89,7 @@ impl FusedOps for Flex {
         c: FloatTensor<Self>,
         d: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        op.forward([a, b, c, d]).0
+        op.predict([a, b, c, d])
     }
 }
 
@@ -112,6 +127,7 @@ fn tracked<O: FlexOp<N>, C: CheckpointStrategy, const N: usize>(
     op: O,
     inputs: [FloatTensor<Autodiff<Flex, C>>; N],
 ) -> FloatTensor<Autodiff<Flex, C>> {
+    let leaves = inputs.each_ref().map(Autodiff::<Flex, C>::float_is_require_grad);
     let mut nodes: Vec<NodeGuard> = Vec::with_capacity(N);
     let inputs = inputs.map(|input| {
         let (tensor, node) = input.into_parts();
@@ -121,7 +137,7 @@ fn tracked<O: FlexOp<N>, C: CheckpointStrategy, const N: usize>(
     let Ok(nodes) = <[NodeGuard; N]>::try_from(nodes) else { unreachable!("one node for each of N inputs") };
     match Recorded(op.clone()).prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prepared) => {
-            let (output, saved) = op.forward(inputs);
+            let (output, saved) = op.record(inputs, leaves);
             prepared.finish(saved, output)
         }
         OpsKind::UnTracked(prepared) => prepared.finish(op.forward(inputs).0),
@@ -199,15 +215,6 @@ pub(crate) fn like(model: &FlexTensor, values: Vec<f32>) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, model.layout().shape().clone()))
 }
 
-/// As [`tensor_of`], with the dimensions that `axes` names in turn.
-pub(crate) fn permuted_tensor_of<const D: usize>(
-    values: Vec<f32>,
-    shape: [usize; D],
-    axes: [usize; D],
-) -> FlexTensor {
-    tensor_of(values, shape).permute(&axes)
-}
-
 /// The sizes of a tensor's dimensions.
 pub(crate) fn dims(tensor: &FlexTensor) -> Vec<usize> {
     let shape = tensor.layout().shape();
@@ -228,5 +235,11 @@ pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
 /// The values of a tensor, row by row: its own memory if nobody else holds it, otherwise a copy.
 pub(crate) fn into_values(tensor: FlexTensor) -> Vec<f32> {
     let data = in_order(tensor).into_data();
-    data.into_vec::<f32>().unwrap_or_else(|_| unreachable!("models hold f32"))
+    data.try_into_vec::<f32>().unwrap_or_else(|_| unreachable!("models hold f32"))
+}
+
+/// A tensor of rank 2 that is [`in_order`].
+pub(crate) fn matrix(tensor: &FlexTensor) -> Matrix<'_> {
+    let shape = tensor.layout().shape();
+    Matrix::new(values(tensor), shape[0], shape[1])
 }

@@ -23,6 +23,8 @@ mod gelu;
 mod kernels;
 mod layer_norm;
 mod linear;
+#[cfg(feature = "flex")]
+mod packed;
 mod philox;
 mod precision;
 mod rms_norm;
@@ -43,7 +45,7 @@ pub use gated::silu_gated;
 pub use gelu::{gelu, gelu_tanh};
 pub use kernels::{ISA_VARIABLE, Isa, UnknownIsa, check_isa_variable, isa};
 pub use layer_norm::{add_layer_norm, dropout_add_layer_norm, layer_norm};
-pub use linear::linear;
+pub use linear::{activation_linear, linear};
 pub use precision::{Precision, autocast, precision};
 pub use rms_norm::rms_norm;
 pub use sum_of_squares::sum_of_squares;

@@ -2,6 +2,8 @@
 
 use burn::tensor::Tensor;
 
+use crate::Activation;
+
 /// `x · weightᵀ + bias` over the last dimension.
 ///
 /// The leading dimensions are flattened first: burn's batched product would materialise a weight gradient for each
@@ -15,9 +17,31 @@ use burn::tensor::Tensor;
 pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if crate::flex_op::is_flex(&x.device()) {
-        return fused::linear(x, weight, bias);
+        return fused::linear(x, None, weight, bias);
     }
     plain(x, weight, bias)
+}
+
+/// [`linear`] of `activation(x)`: the second half of a feed-forward layer.
+///
+/// The activation is applied to rows on their way into the product, and its slope to rows of the gradient on their way
+/// out; what it gives is never in memory as a whole.
+///
+/// # Shapes
+/// As [`linear`].
+pub fn activation_linear<const D: usize>(
+    x: Tensor<D>,
+    activation: Activation,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if crate::flex_op::is_flex(&x.device())
+        && let Some(curve) = activation.curve()
+    {
+        return fused::linear(x, Some(curve), weight, bias);
+    }
+    linear(activation.forward(x), weight, bias)
 }
 
 /// [`linear`] in burn's own operations.
@@ -36,15 +60,19 @@ fn plain<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>
 
 #[cfg(feature = "flex")]
 mod fused {
+    use std::sync::Arc;
+
     use burn::backend::flex::FlexTensor;
     use burn::tensor::Tensor;
 
-    use crate::flex_op::{FlexOp, apply2, apply3, dims, in_order, tensor_of, values};
-    use crate::kernels::{Matrix, Onto, column_sums, product};
+    use crate::flex_op::{FlexOp, apply2, apply3, dims, in_order, matrix, tensor_of, values};
+    use crate::kernels::{Activated, Curve, Onto, PackedRight, column_sums, product, product_packed};
+    use crate::packed::{packed_input, packed_weight};
     use crate::precision::{Precision, precision};
 
     pub(super) fn linear<const D: usize>(
         x: Tensor<D>,
+        curve: Option<Curve>,
         weight: Tensor<2>,
         bias: Option<Tensor<1>>,
     ) -> Tensor<D> {
@@ -53,7 +81,7 @@ mod fused {
         let rows = shape[..D - 1].iter().product::<usize>();
         shape[D - 1] = outputs;
         let x = x.reshape([rows, inputs]);
-        let op = Linear { precision: precision() };
+        let op = Linear { precision: precision(), curve };
         let y: Tensor<2> = match bias {
             Some(bias) => apply3(op, x, weight, bias),
             None => apply2(op, x, weight),
@@ -64,77 +92,132 @@ mod fused {
     #[derive(Debug, Clone)]
     struct Linear {
         precision: Precision,
+        /// Of the input.
+        curve: Option<Curve>,
+    }
+
+    /// What the backward pass needs.
+    #[derive(Debug, Clone)]
+    struct Saved {
+        x: Input,
+        weight: FlexTensor,
+        /// `[rows, inputs]`
+        shape: [usize; 2],
+    }
+
+    /// The input, for the gradient of the weight.
+    #[derive(Debug, Clone)]
+    enum Input {
+        /// As it came.
+        Plain(FlexTensor),
+        /// Packed while it was at hand: in bf16 half as long, and not to be fetched once more.
+        Packed(Arc<PackedRight>),
     }
 
     impl Linear {
         /// `x · weightᵀ`, onto the bias.
-        fn forward(&self, x: &FlexTensor, weight: &FlexTensor, onto: Onto<'_>) -> FlexTensor {
+        fn product(&self, x: &FlexTensor, weight: &FlexTensor, onto: Onto<'_>) -> FlexTensor {
             let (x, weight) = (matrix(x), matrix(weight));
-            let y = product(self.precision, x, weight.transposed(), onto);
+            let y = product(self.precision, x, weight.transposed(), onto, self.activated());
             tensor_of(y, [x.rows, weight.rows])
         }
 
+        /// [`Self::product`] of a model that only predicts: its weights stay, packed.
+        fn prediction(&self, x: &FlexTensor, weight: &FlexTensor, onto: Onto<'_>) -> FlexTensor {
+            let packed = packed_weight(self.precision, weight);
+            let (x, outputs) = (matrix(x), matrix(weight).rows);
+            tensor_of(product_packed(x, &packed, onto, self.activated()), [x.rows, outputs])
+        }
+
+        fn activated(&self) -> Activated<'static> {
+            self.curve.map_or(Activated::No, Activated::Left)
+        }
+
+        fn save(&self, x: FlexTensor, weight: FlexTensor, learns: bool) -> Saved {
+            let shape = [0, 1].map(|axis| dims(&x)[axis]);
+            let x = if learns && self.curve.is_none() {
+                Input::Packed(packed_input(self.precision, &x))
+            } else {
+                Input::Plain(x)
+            };
+            Saved { x, weight, shape }
+        }
+
         /// The gradients of `x` (`grad · weight`) and of the weight (`gradᵀ · x`).
-        fn backward(
-            &self,
-            [x, weight]: [FlexTensor; 2],
-            grad: &FlexTensor,
-            wanted: [bool; 2],
-        ) -> [Option<FlexTensor>; 2] {
-            let (x, weight, grad) = (matrix(&x), matrix(&weight), matrix(grad));
+        fn gradients(&self, saved: &Saved, grad: &FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+            let (weight, grad) = (matrix(&saved.weight), matrix(grad));
             let dx = wanted[0].then(|| {
-                tensor_of(product(self.precision, grad, weight, Onto::Nothing), [x.rows, x.columns])
+                let slope = match (self.curve, &saved.x) {
+                    (Some(curve), Input::Plain(x)) => Activated::Slope(curve, matrix(x)),
+                    _ => Activated::No,
+                };
+                tensor_of(product(self.precision, grad, weight, Onto::Nothing, slope), saved.shape)
             });
             let dweight = wanted[1].then(|| {
-                let sum = product(self.precision, grad.transposed(), x, Onto::Nothing);
+                let packed;
+                let x = match &saved.x {
+                    Input::Packed(x) => x.as_ref(),
+                    Input::Plain(x) => {
+                        packed = match self.curve {
+                            Some(curve) => PackedRight::activated(self.precision, matrix(x), curve),
+                            None => PackedRight::new(self.precision, matrix(x)),
+                        };
+                        &packed
+                    }
+                };
+                let sum = product_packed(grad.transposed(), x, Onto::Nothing, Activated::No);
                 tensor_of(sum, [weight.rows, weight.columns])
             });
             [dx, dweight]
         }
     }
 
-    /// A tensor of rank 2 that is in order.
-    fn matrix(tensor: &FlexTensor) -> Matrix<'_> {
-        let shape = tensor.layout().shape();
-        Matrix::new(values(tensor), shape[0], shape[1])
-    }
-
     impl FlexOp<2> for Linear {
-        type Saved = [FlexTensor; 2];
+        type Saved = Saved;
 
-        fn forward(&self, inputs: [FlexTensor; 2]) -> (FlexTensor, Self::Saved) {
-            let inputs = inputs.map(in_order);
-            (self.forward(&inputs[0], &inputs[1], Onto::Nothing), inputs)
+        fn forward(&self, inputs: [FlexTensor; 2]) -> (FlexTensor, Saved) {
+            self.record(inputs, [false; 2])
         }
 
-        fn backward(
-            &self,
-            saved: Self::Saved,
-            grad: FlexTensor,
-            wanted: [bool; 2],
-        ) -> [Option<FlexTensor>; 2] {
-            self.backward(saved, &in_order(grad), wanted)
+        fn record(&self, inputs: [FlexTensor; 2], leaves: [bool; 2]) -> (FlexTensor, Saved) {
+            let [x, weight] = inputs.map(in_order);
+            let y = self.product(&x, &weight, Onto::Nothing);
+            (y, self.save(x, weight, leaves[1]))
+        }
+
+        fn predict(&self, inputs: [FlexTensor; 2]) -> FlexTensor {
+            let [x, weight] = inputs.map(in_order);
+            self.prediction(&x, &weight, Onto::Nothing)
+        }
+
+        fn backward(&self, saved: Saved, grad: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+            self.gradients(&saved, &in_order(grad), wanted)
         }
     }
 
     impl FlexOp<3> for Linear {
-        type Saved = [FlexTensor; 2];
+        type Saved = Saved;
 
-        fn forward(&self, inputs: [FlexTensor; 3]) -> (FlexTensor, Self::Saved) {
-            let [x, weight, bias] = inputs.map(in_order);
-            (self.forward(&x, &weight, Onto::Bias(values(&bias))), [x, weight])
+        fn forward(&self, inputs: [FlexTensor; 3]) -> (FlexTensor, Saved) {
+            self.record(inputs, [false; 3])
         }
 
-        fn backward(
-            &self,
-            saved: Self::Saved,
-            grad: FlexTensor,
-            wanted: [bool; 3],
-        ) -> [Option<FlexTensor>; 3] {
+        fn record(&self, inputs: [FlexTensor; 3], leaves: [bool; 3]) -> (FlexTensor, Saved) {
+            let [x, weight, bias] = inputs.map(in_order);
+            let y = self.product(&x, &weight, Onto::Bias(values(&bias)));
+            (y, self.save(x, weight, leaves[1]))
+        }
+
+        fn predict(&self, inputs: [FlexTensor; 3]) -> FlexTensor {
+            let [x, weight, bias] = inputs.map(in_order);
+            self.prediction(&x, &weight, Onto::Bias(values(&bias)))
+        }
+
+        fn backward(&self, saved: Saved, grad: FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
             let grad = in_order(grad);
             let [rows, outputs] = [0, 1].map(|axis| dims(&grad)[axis]);
             let dbias = wanted[2].then(|| tensor_of(column_sums(values(&grad), rows, outputs), [outputs]));
-            let [dx, dweight] = self.backward(saved, &grad, [wanted[0], wanted[1]]);
+            let [dx, dweight] = self.gradients(&saved, &grad, [wanted[0], wanted[1]]);
             [dx, dweight, dbias]
         }
     }
@@ -165,5 +248,65 @@ mod tests {
             [4.0, 6.0, 4.0, 6.0, 4.0, 6.0]
         );
         assert_eq!(bias.grad(&grads).unwrap().into_data().as_slice::<f32>().unwrap(), [2.0, 2.0, 2.0]);
+    }
+
+    #[test]
+    fn fused_and_plain_agree() {
+        use crate::test_support::{compare, numbers};
+        use crate::{Precision, autocast};
+        for [rows, inputs, outputs] in [[1, 1, 1], [7, 33, 5], [130, 70, 97], [300, 384, 200]] {
+            let x = (numbers(rows * inputs, 1, 1.0), vec![rows, inputs]);
+            let weight = (numbers(outputs * inputs, 2, 1.0), vec![outputs, inputs]);
+            let bias = (numbers(outputs, 3, 1.0), vec![outputs]);
+            for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 1e-2)] {
+                compare(tolerance, &[x.clone(), weight.clone(), bias.clone()], &mut |x| {
+                    let fused =
+                        autocast(precision, || linear(x[0].matrix(), x[1].matrix(), Some(x[2].flat())));
+                    [fused, plain(x[0].matrix(), x[1].matrix(), Some(x[2].flat()))]
+                });
+                compare(tolerance, &[x.clone(), weight.clone()], &mut |x| {
+                    let fused = autocast(precision, || linear(x[0].matrix(), x[1].matrix(), None));
+                    [fused, plain(x[0].matrix(), x[1].matrix(), None)]
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn predictions_are_those_of_training_to_the_bit() {
+        use crate::test_support::numbers;
+        use burn::tensor::TensorData;
+        let tensor = |shape: [usize; 2], seed| {
+            let values = numbers(shape[0] * shape[1], seed, 1.0);
+            Tensor::<2>::from_data(TensorData::new(values, shape), &Device::flex())
+        };
+        let (x, weight) = (tensor([40, 70], 1), tensor([50, 70], 2));
+        let bits = |y: Tensor<2>| y.into_data().iter::<f32>().map(f32::to_bits).collect::<Vec<_>>();
+        let predicted = bits(linear(x.clone(), weight.clone(), None));
+        assert_eq!(bits(linear(x.clone(), weight.clone(), None)), predicted);
+        let trained = linear(x.autodiff(), weight.autodiff().require_grad(), None);
+        assert_eq!(bits(trained), predicted);
+    }
+
+    #[test]
+    fn activations_are_those_of_a_pass_of_their_own() {
+        use crate::test_support::{compare, numbers};
+        use crate::{Activation, Precision, autocast};
+        for activation in [Activation::Gelu, Activation::GeluNew, Activation::Silu, Activation::Relu] {
+            for [rows, inputs, outputs] in [[3, 5, 4], [200, 130, 70]] {
+                let x = (numbers(rows * inputs, 1, 3.0), vec![rows, inputs]);
+                let weight = (numbers(outputs * inputs, 2, 1.0), vec![outputs, inputs]);
+                let bias = (numbers(outputs, 3, 1.0), vec![outputs]);
+                for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 1e-2)] {
+                    compare(tolerance, &[x.clone(), weight.clone(), bias.clone()], &mut |x| {
+                        let inputs = || (x[0].matrix(), x[1].matrix(), Some(x[2].flat()));
+                        let (a, w, b) = inputs();
+                        let fused = autocast(precision, || activation_linear(a, activation, w, b));
+                        let (a, w, b) = inputs();
+                        [fused, plain(activation.forward(a), w, b)]
+                    });
+                }
+            }
+        }
     }
 }

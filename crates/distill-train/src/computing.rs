@@ -31,8 +31,12 @@ impl Computing {
         Self { device, dtype: precision.to_string(), instruction_set, threads: threads() }
     }
 
-    /// The same, without the threads.
-    pub fn without_threads(&self) -> String {
+    /// Whether our own kernels compute, not burn's operations alone.
+    pub fn has_kernels(&self) -> bool {
+        self.instruction_set.is_some()
+    }
+
+    fn without_threads(&self) -> String {
         match &self.instruction_set {
             Some(instructions) => format!("{}, {} ({instructions})", self.device, self.dtype),
             None => format!("{}, {}", self.device, self.dtype),

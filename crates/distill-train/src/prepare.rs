@@ -22,7 +22,7 @@ use distill_models::{
     ConfigError, EncoderConfig, HeadPolicy, LoadRequest, Loaded, ModelConfig, Task as ModelTask, find,
     from_scratch, load,
 };
-use distill_ops::{DeviceSpec, Precision, describe, resolve};
+use distill_ops::{DeviceSpec, Precision, resolve};
 use distill_recipe::{Component, DataFormat, DataTable, Faults, ModelTable, Recipe, TokenizerTraining};
 use regex::Regex;
 use std::collections::HashSet;
@@ -102,7 +102,7 @@ pub fn prepare(
     let tokenizer = read_tokenizer(recipe, folder.as_deref(), &data.train, observer)?;
     let encoder = read_config(recipe, folder.as_deref(), &tokenizer)?;
     check_fit(recipe, &tokenizer, encoder.as_ref())?;
-    let short = check_needs(recipe, encoder.as_ref(), &device, shortage)?;
+    let short = check_needs(recipe, encoder.as_ref(), &computing, shortage)?;
     let names = data.labels.names().to_vec();
     let loaded = read_model(recipe, folder.as_deref(), &tokenizer, names, &device, observer)?;
     let rules = GroupRules {
@@ -423,16 +423,16 @@ fn check_fit(recipe: &Recipe, tokenizer: &Tokenizer, encoder: &dyn EncoderConfig
 fn check_needs(
     recipe: &Recipe,
     encoder: &dyn EncoderConfig,
-    device: &Device,
+    computing: &Computing,
     shortage: Shortage,
 ) -> Result<Vec<String>, TrainError> {
     let parameters = encoder.approximate_parameters();
     // Frozen parameters have no state; which they are is known only from the model.
     let trained = if recipe.train.freeze.is_empty() { parameters } else { 0 };
     let size = encoder_size(encoder, parameters, trained);
-    let memory = memory_need(recipe, &size, 1, 1);
+    let memory = memory_need(recipe, computing, &size, 1, 1);
     let mut told = Vec::new();
-    if memory.is_short() && !describe(device).starts_with("cuda") {
+    if memory.is_short() && !computing.device.starts_with("cuda") {
         let available = memory.available_bytes.unwrap_or_default();
         return Err(TrainError::TooLittle { what: "memory", needed: memory.needed_bytes, available });
     }

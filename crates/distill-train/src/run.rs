@@ -348,7 +348,13 @@ fn compare(output_dir: &Path, then: &serde_json::Value, now: &serde_json::Value)
 /// Refuses a run whose batches do not fit into memory, now that their lengths are known.
 fn check_memory(prepared: &Prepared, datasets: &Datasets) -> Result<(), TrainError> {
     let longest = datasets.train.lengths().iter().copied().max().unwrap_or(1);
-    let memory = memory_need(&prepared.recipe, &model_size(prepared), prepared.train.len(), longest as usize);
+    let memory = memory_need(
+        &prepared.recipe,
+        &prepared.computing,
+        &model_size(prepared),
+        prepared.train.len(),
+        longest as usize,
+    );
     let host = !describe(&prepared.device).starts_with("cuda");
     match memory.available_bytes {
         Some(available) if host && memory.is_short() => {

@@ -5,7 +5,7 @@ use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 use std::mem::MaybeUninit;
 
 use super::isa::{for_each_isa, mul_add};
-use super::pieces::{PIECE, each_piece, filled, to_fill};
+use super::pieces::{PIECE, each_piece, filled};
 use super::vector_math::{erf, gelu_slope, sigmoid, sigmoid_and_slope, tanh};
 
 /// Which function.
@@ -27,11 +27,19 @@ impl Curve {
         unsafe { filled(x.len(), |out| self.fill(x, out)) }
     }
 
-    /// `f(x)` into `out`, of the same length.
+    /// [`forward`](Self::forward) on this thread, into `out`: for values that are in its cache.
     #[allow(unsafe_code)]
-    pub(crate) fn forward_into(self, x: &[f32], out: &mut [f32]) {
-        // SAFETY: `fill` writes values of its own only.
-        self.fill(x, unsafe { to_fill(out) });
+    pub(crate) fn forward_serial(self, x: &[f32], out: &mut [f32]) {
+        assert_eq!(x.len(), out.len());
+        // SAFETY: a slice of numbers is one of numbers that may be missing, and `values` writes numbers only.
+        let out = unsafe { &mut *(std::ptr::from_mut(out) as *mut [MaybeUninit<f32>]) };
+        values(self, x, out);
+    }
+
+    /// [`backward`](Self::backward) on this thread.
+    pub(crate) fn backward_serial(self, x: &[f32], dy: &mut [f32]) {
+        assert_eq!(x.len(), dy.len());
+        slopes(self, x, dy);
     }
 
     fn fill(self, x: &[f32], out: &mut [MaybeUninit<f32>]) {
@@ -216,10 +224,14 @@ mod tests {
             for len in LENGTHS {
                 let (x, dy) = (wave(len, 7.0, 0.1), wave(len, 2.0, 1.3));
                 let y = curve.forward(&x);
-                let (mut into, mut dx) = (vec![f32::NAN; len], dy.clone());
-                curve.forward_into(&x, &mut into);
+                let mut dx = dy.clone();
                 curve.backward(&x, &mut dx);
-                assert_eq!((y.len(), &y), (len, &into));
+                let mut on_one_thread = vec![f32::NAN; len];
+                curve.forward_serial(&x, &mut on_one_thread);
+                assert_eq!((y.len(), &y), (len, &on_one_thread));
+                let mut slopes = dy.clone();
+                curve.backward_serial(&x, &mut slopes);
+                assert_eq!(slopes, dx);
                 for i in (0..len).step_by(1 + len / 997) {
                     close(y[i], value(curve, f64::from(x[i])));
                     close(dx[i], f64::from(dy[i]) * slope(curve, f64::from(x[i])));

@@ -14,7 +14,7 @@ use super::attention_rows::{HeadDropout, HeadMask, MASKED, SoftmaxBlock, softmax
 use super::attention_scratch::{Output, with_scratch};
 use super::pieces::PIECE;
 use super::random_mask::RandomMask;
-use crate::Precision;
+use crate::{Precision, Scores};
 
 /// Scores that a block of queries may have.
 const BLOCK_SCORES: usize = 1 << 13;
@@ -44,8 +44,16 @@ pub(crate) struct HeadRows<'a> {
     pub(crate) strides: [usize; 3],
 }
 
+impl AttentionShape {
+    /// The head whose task most likely comes next.
+    pub(super) fn next(&self, [batch, head]: [usize; 2]) -> Option<[usize; 2]> {
+        let next = if head + 1 < self.heads { [batch, head + 1] } else { [batch + 1, 0] };
+        (next[0] < self.batch).then_some(next)
+    }
+}
+
 impl<'a> HeadRows<'a> {
-    pub(super) fn head(&self, batch: usize, head: usize, head_size: usize) -> Rows<'a> {
+    pub(super) fn head(&self, [batch, head]: [usize; 2], head_size: usize) -> Rows<'a> {
         let [batch_stride, head_stride, row_stride] = self.strides;
         let start = (batch * batch_stride + head * head_stride).min(self.values.len());
         Rows { values: &self.values[start..], row_stride, head_size }
@@ -119,7 +127,8 @@ impl AttentionArgs<'_> {
 
     /// Panics unless the slices fit the shape.
     pub(super) fn check(&self) {
-        let AttentionShape { batch, heads, kv_heads, q_len, k_len, .. } = self.shape;
+        let AttentionShape { batch, heads, kv_heads, q_len, k_len, head_size } = self.shape;
+        assert!(head_size > 0, "`head_size` is 0");
         assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "`heads` is no multiple of `kv_heads`");
         if let Some(mask) = self.attention_mask {
             assert_eq!(mask.len(), batch * k_len, "`attention_mask` is `[batch, k_len]`");
@@ -132,32 +141,28 @@ impl AttentionArgs<'_> {
     }
 
     /// One head's queries, keys and values.
-    pub(super) fn rows(&self, [batch, head]: [usize; 2]) -> [Rows<'_>; 3] {
+    pub(super) fn rows(&self, at @ [batch, head]: [usize; 2]) -> [Rows<'_>; 3] {
         let AttentionShape { heads, kv_heads, head_size, .. } = self.shape;
-        let kv_head = head / (heads / kv_heads);
-        [
-            self.q.head(batch, head, head_size),
-            self.k.head(batch, kv_head, head_size),
-            self.v.head(batch, kv_head, head_size),
-        ]
+        let kv_at = [batch, head / (heads / kv_heads)];
+        [self.q.head(at, head_size), self.k.head(kv_at, head_size), self.v.head(kv_at, head_size)]
     }
 
-    /// One head's part.
-    pub(super) fn head<'a>(&'a self, batch: usize, head: usize, padding: &'a Padding) -> Head<'a> {
-        let AttentionShape { heads, kv_heads, q_len, k_len, head_size, .. } = self.shape;
-        let kv_head = head / (heads / kv_heads);
+    /// One head's part, of which `paddings` has that of each batch row.
+    pub(super) fn head<'a>(&'a self, at @ [batch, head]: [usize; 2], paddings: &'a [Padding]) -> Head<'a> {
+        let AttentionShape { heads, q_len, k_len, .. } = self.shape;
+        let ([q, k, v], padding) = (self.rows(at), &paddings[batch]);
         let cells = q_len * k_len;
         Head {
-            q: self.q.head(batch, head, head_size),
-            k: self.k.head(batch, kv_head, head_size),
-            v: self.v.head(batch, kv_head, head_size),
+            q,
+            k,
+            v,
             mask: HeadMask {
                 q_len,
                 k_len,
                 key_bias: padding.key_bias.as_deref(),
                 first_kept: padding.first_kept,
                 causal: self.causal,
-                bias: self.bias.map(|bias| &bias.values[bias.place(batch, head) * cells..][..cells]),
+                bias: self.bias.map(|bias| &bias.values[bias.place(at) * cells..][..cells]),
             },
             dropout: self.dropout.map(|mask| HeadDropout {
                 mask,
@@ -177,9 +182,8 @@ impl AttentionArgs<'_> {
 
 impl ScoreBias<'_> {
     /// Which of its `[q_len, k_len]` matrices this head has.
-    pub(super) fn place(&self, batch: usize, head: usize) -> usize {
-        let (batch, head) = (batch % self.batch, head % self.heads);
-        batch * self.heads + head
+    pub(super) fn place(&self, [batch, head]: [usize; 2]) -> usize {
+        batch % self.batch * self.heads + head % self.heads
     }
 }
 
@@ -206,22 +210,21 @@ pub(super) fn score_stride(columns: usize) -> usize {
 /// # Panics
 /// If a slice does not fit the shape.
 #[allow(unsafe_code)]
-pub(crate) fn attention(args: &AttentionArgs<'_>, keep_scores: bool) -> AttentionForward {
+pub(crate) fn attention(args: &AttentionArgs<'_>, scores: Scores) -> AttentionForward {
     args.check();
     let AttentionShape { batch, heads, q_len, k_len, head_size, .. } = args.shape;
     let outputs = Outputs {
         context: Output::new(batch * q_len * heads * head_size),
         lse: Output::new(batch * heads * q_len),
-        scores: keep_scores.then(|| Output::new(batch * heads * q_len * k_len)),
+        scores: (scores == Scores::Keep).then(|| Output::new(batch * heads * q_len * k_len)),
     };
     let paddings = args.paddings();
     let queries = if batch * heads < MANY_HEADS { TASK_QUERIES } else { q_len.max(1) };
     let parts = q_len.div_ceil(queries);
     let task = |task: usize| {
         let (index, part) = (task / parts, task % parts);
-        let (batch, head) = (index / heads, index % heads);
         let rows = part * queries..q_len.min((part + 1) * queries);
-        forward_head(args, [batch, head], &paddings, rows, &outputs);
+        forward_head(args, [index / heads, index % heads], &paddings, rows, &outputs);
     };
     let tasks = batch * heads * parts;
     if args.is_small() {
@@ -249,14 +252,14 @@ struct Outputs {
 #[allow(unsafe_code)]
 fn forward_head(
     args: &AttentionArgs<'_>,
-    [batch, head_index]: [usize; 2],
-    padding: &[Padding],
+    at @ [batch, head_index]: [usize; 2],
+    paddings: &[Padding],
     rows: Range<usize>,
     outputs: &Outputs,
 ) {
     let AttentionShape { heads, q_len, k_len, head_size, .. } = args.shape;
-    let head = args.head(batch, head_index, &padding[batch]);
-    let next = args.next_head(batch, head_index);
+    let head = args.head(at, paddings);
+    let next = args.shape.next(at).map(|next| args.rows(next));
     let words = Words::of(args.precision);
     // Scores that are handed out are those of all keys.
     let keys_of =
@@ -266,17 +269,15 @@ fn forward_head(
     let (depth, value_depth) = (words.depth(head_size), words.depth(keys));
     let (q_stride, stride) = (left_stride(words, head_size), score_stride(columns));
     let block = (BLOCK_SCORES / columns.max(1)).clamp(24, 96).min(rows.len());
-    let lengths = [
-        columns * depth,
-        context_columns * value_depth,
-        block * q_stride,
-        block * stride,
-        if words == Words::Pairs { block * stride / 2 } else { 0 },
-        block * context_columns,
-        block,
-        block,
-    ];
-    with_scratch(lengths, |[k_words, v_words, q_words, scores, pairs, context, lse, scales]| {
+    let [k_size, v_size] = [columns * depth, context_columns * value_depth];
+    let pairs = if words == Words::Pairs { block * stride / 2 } else { 0 };
+    let total = k_size + v_size + block * (q_stride + stride + context_columns + 2) + pairs;
+    with_scratch(total, |mut scratch| {
+        let (k_words, v_words) = (scratch.take(k_size), scratch.take(v_size));
+        let (q_words, scores, pairs) =
+            (scratch.take(block * q_stride), scratch.take(block * stride), scratch.take(pairs));
+        let (context, lse, scales) =
+            (scratch.take(block * context_columns), scratch.take(block), scratch.take(block));
         pack_transposed(words, head.k, 0..keys, k_words);
         pack_across(words, head.v, 0..keys, 1.0, v_words);
         let k_words = Right { words: k_words, columns, total_depth: depth, first: 0 };
@@ -300,8 +301,8 @@ fn forward_head(
             };
             pack_left(words, head.q, part.clone(), args.scale, q_words);
             context_out.prefetch();
-            if let Some(next) = &next {
-                next.prefetch(part.clone(), k_len);
+            for next in next.iter().flatten() {
+                next.prefetch(part.clone());
             }
             let q_words = Left { words: q_words, stride: q_stride, order: Order::Rows };
             let extent = Extent { rows: part.len(), columns, depth };
@@ -475,7 +476,8 @@ pub(super) mod tests {
                     values: &self.dcontext,
                     strides: [heads * q_len * head_size, q_len * head_size, head_size],
                 },
-                forward,
+                context: &forward.context,
+                lse: &forward.lse,
                 dscores: self.dscores.as_deref(),
                 bias_gradient: self.bias.is_some(),
             }
@@ -609,7 +611,7 @@ pub(super) mod tests {
     #[test]
     fn a_query_that_sees_no_key_has_no_context() {
         let case = Case { causal: true, ..Case::plain([1, 1, 1, 3, 1, 8]) };
-        let forward = attention(&case.data().args(), false);
+        let forward = attention(&case.data().args(), Scores::Discard);
         assert!(
             forward.context[..16].iter().all(|x| *x == 0.0) && forward.lse[..2] == [f32::NEG_INFINITY; 2]
         );
@@ -621,15 +623,15 @@ pub(super) mod tests {
         for place in 0..3 {
             let mut data = Case::plain([1, 1, 1, 4, 40, 8]).data();
             [&mut data.q, &mut data.k, &mut data.v][place][5] = f32::NAN;
-            assert!(attention(&data.args(), false).context[..8].iter().any(|x| x.is_nan()));
+            assert!(attention(&data.args(), Scores::Discard).context[..8].iter().any(|x| x.is_nan()));
         }
     }
 
     #[test]
     fn nothing_comes_of_nothing() {
-        let forward = attention(&Case::plain([1, 2, 2, 0, 5, 8]).data().args(), true);
+        let forward = attention(&Case::plain([1, 2, 2, 0, 5, 8]).data().args(), Scores::Keep);
         assert_eq!(forward, AttentionForward { context: vec![], lse: vec![], scores: Some(vec![]) });
-        let forward = attention(&Case::plain([1, 2, 2, 5, 0, 8]).data().args(), false);
+        let forward = attention(&Case::plain([1, 2, 2, 5, 0, 8]).data().args(), Scores::Discard);
         assert_eq!(forward.context, vec![0.0; 80]);
     }
 }

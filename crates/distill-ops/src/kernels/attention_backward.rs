@@ -9,9 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::attention::{
-    AttentionArgs, AttentionForward, AttentionShape, Head, HeadRows, NextHead, score_stride,
-};
+use super::attention::{AttentionArgs, AttentionShape, Head, HeadRows, score_stride};
 use super::attention_packing::{Rows, left_stride, pack_across, pack_left, pack_transposed, padded_columns};
 use super::attention_products::{Extent, Left, Onto, Order, PANEL, Right, Words, product};
 use super::attention_rows::{GradientBlock, gradient_block, row_products};
@@ -28,8 +26,9 @@ const BLOCK_SCORES: usize = 1 << 13;
 pub(crate) struct AttentionGradientArgs<'a> {
     /// The gradient with respect to the context, `[batch, heads, q_len, head_size]`.
     pub(crate) dcontext: HeadRows<'a>,
-    /// What [`super::attention::attention`] returned.
-    pub(crate) forward: &'a AttentionForward,
+    /// What [`super::attention::attention`] returned, `[batch, q_len, heads, head_size]` and `[batch, heads, q_len]`.
+    pub(crate) context: &'a [f32],
+    pub(crate) lse: &'a [f32],
     /// The gradient with respect to the scores that were handed out, `[batch, heads, q_len, k_len]`.
     pub(crate) dscores: Option<&'a [f32]>,
     /// Whether the bias learns.
@@ -60,52 +59,36 @@ pub(crate) fn attention_backward(
 ) -> AttentionGradients {
     args.check();
     let AttentionShape { batch, heads, kv_heads, q_len, k_len, head_size } = args.shape;
-    assert_eq!(
-        gradient.forward.context.len(),
-        batch * q_len * heads * head_size,
-        "the context has another size"
-    );
-    assert_eq!(gradient.forward.lse.len(), batch * heads * q_len, "the log-sum-exp has another size");
-    if let Some(dscores) = gradient.dscores {
-        assert_eq!(
-            dscores.len(),
-            batch * heads * q_len * k_len,
-            "`dscores` is `[batch, heads, q_len, k_len]`"
-        );
-    }
+    let rows = batch * heads * q_len;
+    assert_eq!(gradient.context.len(), rows * head_size, "`context` is `[batch, q_len, heads, head_size]`");
+    assert_eq!(gradient.lse.len(), rows, "`lse` is `[batch, heads, q_len]`");
+    let scores = gradient.dscores.map_or(rows * k_len, <[f32]>::len);
+    assert_eq!(scores, rows * k_len, "`dscores` is `[batch, heads, q_len, k_len]`");
     let outputs = Outputs {
-        dq: Output::new(batch * q_len * heads * head_size),
+        dq: Output::new(rows * head_size),
         dk: Output::new(batch * k_len * heads * head_size),
         dv: Output::new(batch * k_len * heads * head_size),
     };
     let paddings = args.paddings();
-    let cells = q_len * k_len;
+    let task = |index: usize, dbias: Option<&mut [f32]>| {
+        let at = [index / heads, index % heads];
+        backward_head(&Task { args, gradient, at }, &args.head(at, &paddings), dbias, &outputs);
+    };
+    let tasks = 0..batch * heads;
     let bias = args.bias.filter(|_| gradient.bias_gradient);
     let mut dbias = bias.map(|bias| vec![0f32; bias.values.len()]);
-    // Heads that share a bias follow each other on one thread, so that its gradient is summed in order.
-    let mut groups: Vec<(Vec<[usize; 2]>, Option<&mut [f32]>)> = match (&bias, &mut dbias) {
-        (Some(_), Some(dbias)) => {
-            dbias.chunks_mut(cells.max(1)).map(|dbias| (Vec::new(), Some(dbias))).collect()
+    match (bias, dbias.as_deref_mut().filter(|dbias| !dbias.is_empty())) {
+        // Heads that share a bias follow each other on one thread, so that its gradient is summed in order.
+        (Some(bias), Some(dbias)) => {
+            dbias.par_chunks_mut(q_len * k_len).enumerate().for_each(|(place, dbias)| {
+                for index in tasks.clone().filter(|index| bias.place([index / heads, index % heads]) == place)
+                {
+                    task(index, Some(&mut *dbias));
+                }
+            });
         }
-        _ => (0..batch * heads).map(|_| (Vec::new(), None)).collect(),
-    };
-    for (index, of_head) in (0..batch).flat_map(|batch| (0..heads).map(move |head| [batch, head])).enumerate()
-    {
-        let group = bias.map_or(index, |bias| bias.place(of_head[0], of_head[1]));
-        if let Some(group) = groups.get_mut(group) {
-            group.0.push(of_head);
-        }
-    }
-    let task = |(members, mut dbias): (Vec<[usize; 2]>, Option<&mut [f32]>)| {
-        for [batch, head] in members {
-            let place = Place { args, gradient, batch, head };
-            backward_head(&place, &args.head(batch, head, &paddings[batch]), dbias.as_deref_mut(), &outputs);
-        }
-    };
-    if args.is_small() {
-        groups.into_iter().for_each(task);
-    } else {
-        groups.into_par_iter().for_each(task);
+        _ if args.is_small() => tasks.for_each(|index| task(index, None)),
+        _ => tasks.into_par_iter().for_each(|index| task(index, None)),
     }
     // SAFETY: the tasks have written each row of each head.
     let [dq, dk, dv] = unsafe { [outputs.dq.into_vec(), outputs.dk.into_vec(), outputs.dv.into_vec()] };
@@ -141,23 +124,33 @@ struct Outputs {
     dv: Output,
 }
 
+/// The work on one head.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct Task<'a> {
     args: &'a AttentionArgs<'a>,
     gradient: &'a AttentionGradientArgs<'a>,
-    batch: usize,
-    head: usize,
+    /// Batch row and head.
+    at: [usize; 2],
 }
 
-impl Place<'_> {
+impl<'a> Task<'a> {
+    /// The rows of a head's context and of its gradient.
+    fn contexts(&self, at: [usize; 2]) -> [Rows<'a>; 2] {
+        let AttentionShape { heads, q_len, head_size, .. } = self.args.shape;
+        let strides = [q_len * heads * head_size, head_size, heads * head_size];
+        let context = HeadRows { values: self.gradient.context, strides };
+        [context.head(at, head_size), self.gradient.dcontext.head(at, head_size)]
+    }
+
     /// This head's `rows` of an output `[batch, len, heads, head_size]`.
     ///
     /// # Safety
     /// No one else uses them at the time.
     #[allow(unsafe_code)]
-    unsafe fn rows<'a>(&self, output: &'a Output, rows: Range<usize>, len: usize) -> OutputRows<'a> {
+    unsafe fn rows<'o>(&self, output: &'o Output, rows: Range<usize>, len: usize) -> OutputRows<'o> {
         let AttentionShape { heads, head_size, .. } = self.args.shape;
-        let start = ((self.batch * len + rows.start) * heads + self.head) * head_size;
+        let [batch, head] = self.at;
+        let start = ((batch * len + rows.start) * heads + head) * head_size;
         // SAFETY: the caller's.
         unsafe { output.rows(start, heads * head_size, head_size, rows.len()) }
     }
@@ -185,10 +178,8 @@ struct Plan<'a> {
     columns: usize,
     lse: &'a [f32],
     dscores: Option<&'a [f32]>,
-    /// What the next task reads, and what this one writes at its end.
-    next: Option<NextHead<'a>>,
-    next_dcontext: Rows<'a>,
-    next_context: Rows<'a>,
+    /// What the next task reads.
+    next: Vec<Rows<'a>>,
 }
 
 /// The buffers of one head.
@@ -216,105 +207,65 @@ struct Buffers<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn new(place: &Place<'a>, head: &'a Head<'a>) -> Self {
-        let AttentionShape { heads, q_len, k_len, head_size, .. } = place.args.shape;
-        let index = place.batch * heads + place.head;
-        let words = Words::of(place.args.precision);
-        let unmasked = place.gradient.dscores.is_some();
+    fn new(task: &Task<'a>, head: &'a Head<'a>) -> Self {
+        let AttentionShape { heads, q_len, k_len, head_size, .. } = task.args.shape;
+        let Task { args, gradient, at: [batch, head_index] } = *task;
+        let words = Words::of(args.precision);
+        let unmasked = gradient.dscores.is_some();
         let keys = if unmasked || q_len == 0 { k_len } else { head.mask.visible(q_len - 1).min(head.end) };
         let columns = keys.min(BLOCK_KEYS).next_multiple_of(PANEL);
+        let first_row = (batch * heads + head_index) * q_len;
+        let next = args.shape.next(task.at);
         Self {
             head,
             words,
             q_len,
             keys,
             unmasked,
-            queries: (BLOCK_SCORES / columns.max(1)).next_multiple_of(PANEL).min(q_len),
+            queries: (BLOCK_SCORES / columns.max(1)).next_multiple_of(PANEL).min(q_len).max(1),
             stride: score_stride(columns),
             depth: words.depth(head_size),
             q_stride: left_stride(words, head_size),
             q_depth: words.depth(q_len),
             columns: padded_columns(head_size),
-            lse: &place.gradient.forward.lse[index * q_len..][..q_len],
-            dscores: place.gradient.dscores.map(|dscores| &dscores[index * q_len * k_len..][..q_len * k_len]),
-            next: place.args.next_head(place.batch, place.head),
-            next_dcontext: if place.head + 1 < heads {
-                place.gradient.dcontext.head(place.batch, place.head + 1, head_size)
-            } else {
-                place.gradient.dcontext.head(place.batch + 1, 0, head_size)
-            },
-            next_context: {
-                let c = HeadRows {
-                    values: &place.gradient.forward.context,
-                    strides: [q_len * heads * head_size, head_size, heads * head_size],
-                };
-                if place.head + 1 < heads {
-                    c.head(place.batch, place.head + 1, head_size)
-                } else {
-                    c.head(place.batch + 1, 0, head_size)
-                }
-            },
+            lse: &gradient.lse[first_row..][..q_len],
+            dscores: gradient.dscores.map(|dscores| &dscores[first_row * k_len..][..q_len * k_len]),
+            next: next.map_or(Vec::new(), |at| [&task.contexts(at)[..], &args.rows(at)].concat()),
         }
     }
 
     /// Calls `work` with the buffers.
     fn with_buffers(&self, work: impl FnOnce(Buffers<'_>)) {
-        let keys = self.keys.min(BLOCK_KEYS).next_multiple_of(PANEL);
+        let keys = self.head.mask.k_len.min(BLOCK_KEYS).next_multiple_of(PANEL);
         let (left, right) = (self.q_len * self.q_stride, self.columns * self.q_depth);
         let (k, k_across) = (keys * self.depth, self.columns * self.words.depth(keys));
+        let (dq, dk) = (self.q_len * self.columns, keys * self.columns);
         let scores = self.queries * self.stride;
         let pairs = match self.words {
             Words::Pairs => self.queries.div_ceil(2) * self.stride,
             Words::Floats | Words::Rounded => 0,
         };
-        let (dq, dk) = (
-            self.q_len * self.columns,
-            self.head.mask.k_len.min(BLOCK_KEYS).next_multiple_of(PANEL) * self.columns,
-        );
-        let lengths = [
-            left, left, right, right, self.q_len, k, k, k_across, scores, scores, pairs, pairs, pairs, dq,
-            dk, dk,
-        ];
-        with_scratch(
-            lengths,
-            |[
-                q,
-                dcontext,
-                q_across,
-                dcontext_across,
-                deltas,
-                k,
-                v,
-                k_across,
-                scores,
-                gradients,
-                along,
-                across,
-                weights_across,
-                dq,
-                dk,
-                dv,
-            ]| {
-                work(Buffers {
-                    q,
-                    dcontext,
-                    q_across,
-                    dcontext_across,
-                    deltas,
-                    k,
-                    v,
-                    k_across,
-                    scores,
-                    gradients,
-                    along,
-                    across,
-                    weights_across,
-                    dq,
-                    dk,
-                    dv,
-                });
-            },
-        );
+        let total = self.q_len + 2 * (left + right + k + scores + dk) + k_across + 3 * pairs + dq;
+        with_scratch(total, |mut scratch| {
+            work(Buffers {
+                q: scratch.take(left),
+                dcontext: scratch.take(left),
+                q_across: scratch.take(right),
+                dcontext_across: scratch.take(right),
+                deltas: scratch.take(self.q_len),
+                k: scratch.take(k),
+                v: scratch.take(k),
+                k_across: scratch.take(k_across),
+                scores: scratch.take(scores),
+                gradients: scratch.take(scores),
+                along: scratch.take(pairs),
+                across: scratch.take(pairs),
+                weights_across: scratch.take(pairs),
+                dq: scratch.take(dq),
+                dk: scratch.take(dk),
+                dv: scratch.take(dk),
+            });
+        });
     }
 
     /// The queries whose block starts at `first`, and how many keys of the block from `first_key` on they see.
@@ -325,16 +276,8 @@ impl<'a> Plan<'a> {
         (rows, end.saturating_sub(first_key))
     }
 
-    fn prefetch(&self, rows: Range<usize>) {
-        if let Some(next) = &self.next {
-            next.prefetch(rows.clone(), self.head.mask.k_len);
-            self.next_dcontext.prefetch(rows.clone());
-            self.next_context.prefetch(rows);
-        }
-    }
-
     /// Lays out the queries.
-    fn pack_queries(&self, buffers: &mut Buffers<'_>, scale: f32, dcontext: Rows<'_>, context: Rows<'_>) {
+    fn pack_queries(&self, buffers: &mut Buffers<'_>, scale: f32, [context, dcontext]: [Rows<'_>; 2]) {
         let rows = 0..self.q_len;
         pack_left(self.words, self.head.q, rows.clone(), scale, buffers.q);
         pack_left(self.words, dcontext, rows.clone(), 1.0, buffers.dcontext);
@@ -358,10 +301,10 @@ impl<'a> Plan<'a> {
         for first in (0..self.q_len).step_by(self.queries).rev() {
             let (rows, keys) = self.block(first, first_key);
             let dq = &mut buffers.dq[rows.start * columns..rows.end * columns];
-            if first_key == 0 {
-                self.prefetch(rows.clone());
-            }
             let dq_onto = if first_key == 0 { Onto::Nothing } else { Onto::Sum };
+            if first_key == 0 {
+                self.next.iter().for_each(|next| next.prefetch(rows.clone()));
+            }
             if keys == 0 {
                 if dq_onto == Onto::Nothing {
                     dq.fill(0.0);
@@ -395,13 +338,11 @@ impl<'a> Plan<'a> {
                 score_gradients: self.dscores,
                 bias_gradients: dbias.as_deref_mut(),
             });
-            let (along, across, weights) = match words {
-                Words::Pairs => (&*buffers.along, &*buffers.across, &*buffers.weights_across),
-                Words::Floats | Words::Rounded => {
-                    (&*buffers.gradients, &*buffers.gradients, &*buffers.scores)
-                }
+            let gradients = &*buffers.gradients;
+            let (along, along_stride, across, weights) = match words {
+                Words::Pairs => (&*buffers.along, stride / 2, &*buffers.across, &*buffers.weights_across),
+                Words::Floats | Words::Rounded => (gradients, stride, gradients, &*buffers.scores),
             };
-            let along_stride = if words == Words::Pairs { stride / 2 } else { stride };
             let left = Left { words: along, stride: along_stride, order: Order::Rows };
             let right = Right { words: buffers.k_across, columns, total_depth: key_depth, first: 0 };
             let extent = Extent { rows: rows.len(), columns, depth: words.depth(keys) };
@@ -425,17 +366,11 @@ impl<'a> Plan<'a> {
 
 /// All gradients of one head.
 #[allow(unsafe_code)]
-fn backward_head(place: &Place<'_>, head: &Head<'_>, mut dbias: Option<&mut [f32]>, outputs: &Outputs) {
-    let AttentionShape { heads, q_len, k_len, head_size, .. } = place.args.shape;
-    let plan = Plan::new(place, head);
-    let dcontext = place.gradient.dcontext.head(place.batch, place.head, head_size);
-    let context = HeadRows {
-        values: &place.gradient.forward.context,
-        strides: [q_len * heads * head_size, head_size, heads * head_size],
-    };
+fn backward_head(task: &Task<'_>, head: &Head<'_>, mut dbias: Option<&mut [f32]>, outputs: &Outputs) {
+    let AttentionShape { q_len, k_len, .. } = task.args.shape;
+    let plan = Plan::new(task, head);
     plan.with_buffers(|mut buffers| {
-        let context = context.head(place.batch, place.head, head_size);
-        plan.pack_queries(&mut buffers, place.args.scale, dcontext, context);
+        plan.pack_queries(&mut buffers, task.args.scale, task.contexts(task.at));
         if plan.keys == 0 {
             buffers.dq.fill(0.0);
         }
@@ -443,7 +378,7 @@ fn backward_head(place: &Place<'_>, head: &Head<'_>, mut dbias: Option<&mut [f32
             let keys = first_key..k_len.min(first_key + BLOCK_KEYS);
             // SAFETY: no other task writes these rows of this head.
             let [dk_out, dv_out] =
-                unsafe { [&outputs.dk, &outputs.dv].map(|output| place.rows(output, keys.clone(), k_len)) };
+                unsafe { [&outputs.dk, &outputs.dv].map(|output| task.rows(output, keys.clone(), k_len)) };
             dk_out.prefetch();
             dv_out.prefetch();
             let seen = if first_key < plan.keys {
@@ -452,14 +387,13 @@ fn backward_head(place: &Place<'_>, head: &Head<'_>, mut dbias: Option<&mut [f32
                 0
             };
             for (out, sums) in [(dk_out, &mut *buffers.dk), (dv_out, &mut *buffers.dv)] {
-                let cells = keys.len() * plan.columns;
-                sums[seen * plan.columns..cells].fill(0.0);
+                sums[seen * plan.columns..keys.len() * plan.columns].fill(0.0);
                 out.write(sums, plan.columns, &[1.0]);
             }
         }
         // SAFETY: no other task writes these rows of this head.
-        let dq_out = unsafe { place.rows(&outputs.dq, 0..q_len, q_len) };
-        dq_out.write(buffers.dq, plan.columns, &[place.args.scale]);
+        let dq_out = unsafe { task.rows(&outputs.dq, 0..q_len, q_len) };
+        dq_out.write(buffers.dq, plan.columns, &[task.args.scale]);
     });
 }
 
@@ -468,13 +402,13 @@ mod tests {
     use super::super::attention::attention;
     use super::super::attention::tests::{Case, Found, assert_close};
     use super::*;
-    use crate::Precision;
+    use crate::{Precision, Scores};
 
     fn check(case: Case) {
         for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 1e-2)] {
             let case = Case { precision, ..case };
             let data = case.data();
-            let forward = attention(&data.args(), case.scores);
+            let forward = attention(&data.args(), if case.scores { Scores::Keep } else { Scores::Discard });
             let found = Found::of(&forward, &attention_backward(&data.args(), &data.gradient_args(&forward)));
             let expected = data.reference();
             for (what, found, expected) in [
@@ -559,6 +493,15 @@ mod tests {
     }
 
     #[test]
+    fn nothing_comes_of_nothing() {
+        for (q_len, k_len) in [(0, 5), (5, 0), (0, 0)] {
+            for bias in [None, Some([1, 1])] {
+                check(Case { bias, ..Case::plain([2, 2, 1, q_len, k_len, 8]) });
+            }
+        }
+    }
+
+    #[test]
     fn the_reference_has_the_right_derivatives() {
         let case =
             Case { bias: Some([1, 2]), dropout: true, causal: true, ..Case::plain([1, 2, 1, 3, 4, 5]) };
@@ -601,7 +544,7 @@ mod tests {
             let with_threads = |threads: usize| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 pool.install(|| {
-                    let forward = attention(&data.args(), false);
+                    let forward = attention(&data.args(), Scores::Discard);
                     let gradients = attention_backward(&data.args(), &data.gradient_args(&forward));
                     (forward, gradients)
                 })

@@ -202,10 +202,10 @@ fn transpose(block: &mut [[f32; VECTOR]; VECTOR]) {
         // SAFETY: the processor was asked for AVX-512 before `Isa::Avx512` was chosen.
         return unsafe { transpose_avx512(block) };
     }
-    for row in 0..VECTOR {
-        for column in 0..row {
-            let above = block[column][row];
-            block[column][row] = std::mem::replace(&mut block[row][column], above);
+    let rows = *block;
+    for (column, out) in block.iter_mut().enumerate() {
+        for (out, row) in out.iter_mut().zip(&rows) {
+            *out = row[column];
         }
     }
 }
@@ -252,6 +252,78 @@ pub(super) fn transpose_avx512(block: &mut [[f32; VECTOR]; VECTOR]) {
         for (l, column) in columns.into_iter().enumerate() {
             // SAFETY: the store covers one row of 16.
             unsafe { _mm512_storeu_ps(block[4 * l + j].as_mut_ptr(), column) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Precision;
+
+    /// The numbers along the summed index that a word holds.
+    fn numbers(words: Words, word: f32) -> Vec<f32> {
+        match words {
+            Words::Floats | Words::Rounded => vec![word],
+            Words::Pairs => {
+                vec![f32::from_bits(word.to_bits() << 16), f32::from_bits(word.to_bits() & 0xFFFF_0000)]
+            }
+        }
+    }
+
+    #[test]
+    fn each_number_has_its_place() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let words = Words::of(precision);
+            for (len, head_size) in [(1, 1), (5, 8), (33, 33), (64, 32), (50, 80), (17, 128)] {
+                let row_stride = head_size + 2;
+                let values: Vec<f32> = (0..len * row_stride).map(|x| 1.0 + x as f32 / 777.0).collect();
+                let source = Rows { values: &values, row_stride, head_size };
+                let skipped = len / 3;
+                let rows = skipped..len;
+                let expected = |row: usize, column: usize, scale: f32| {
+                    let value = if row < rows.len() && column < head_size {
+                        values[(skipped + row) * row_stride + column] * scale
+                    } else {
+                        0.0
+                    };
+                    if precision == Precision::Bf16 { round(value) } else { value }
+                };
+                let per_word = if words == Words::Pairs { 2 } else { 1 };
+
+                let stride = left_stride(words, head_size);
+                let mut left = vec![f32::NAN; rows.len() * stride];
+                pack_left(words, source, rows.clone(), 0.3, &mut left);
+                for (at, word) in left.iter().enumerate() {
+                    for (part, number) in numbers(words, *word).into_iter().enumerate() {
+                        assert_eq!(number, expected(at / stride, at % stride * per_word + part, 0.3));
+                    }
+                }
+
+                let depth = words.depth(head_size);
+                let mut transposed = vec![f32::NAN; rows.len().next_multiple_of(PANEL) * depth];
+                pack_transposed(words, source, rows.clone(), &mut transposed);
+                for (at, word) in transposed.iter().enumerate() {
+                    let (panel, at) = (at / (PANEL * depth), at % (PANEL * depth));
+                    for (part, number) in numbers(words, *word).into_iter().enumerate() {
+                        assert_eq!(
+                            number,
+                            expected(panel * PANEL + at % PANEL, at / PANEL * per_word + part, 1.0)
+                        );
+                    }
+                }
+
+                let (columns, depth) = (padded_columns(head_size), words.depth(rows.len()));
+                let mut across = vec![f32::NAN; columns * depth];
+                pack_across(words, source, rows.clone(), 0.3, &mut across);
+                for (at, word) in across.iter().enumerate() {
+                    let first = at / (PANEL * depth) * PANEL;
+                    let (width, at) = (PANEL.min(columns - first), at - first * depth);
+                    for (part, number) in numbers(words, *word).into_iter().enumerate() {
+                        assert_eq!(number, expected(at / width * per_word + part, first + at % width, 0.3));
+                    }
+                }
+            }
         }
     }
 }

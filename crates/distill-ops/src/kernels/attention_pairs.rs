@@ -4,12 +4,15 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::attention_packing::Rows;
 #[cfg(target_arch = "x86_64")]
-use super::attention_packing::transpose_avx512;
-use super::attention_packing::{Rows, padded_columns};
-use super::attention_products::PANEL;
+use super::{
+    attention_packing::{padded_columns, transpose_avx512},
+    attention_products::PANEL,
+};
 
 /// Words of a vector.
+#[cfg(target_arch = "x86_64")]
 const VECTOR: usize = 16;
 
 /// Declares functions for processors that have `vdpbf16ps`; others never come to have pairs.
@@ -27,7 +30,10 @@ macro_rules! with_bf16 {
                 unsafe { compiled($($arg),*) }
             }
             #[cfg(not(target_arch = "x86_64"))]
-            unreachable!("pairs need an instruction of their own: {:?}", ($(std::any::type_name_of_val(&$arg)),*));
+            {
+                let _ = ($($arg,)*);
+                unreachable!("pairs need an instruction of their own");
+            }
         }
     )*};
 }

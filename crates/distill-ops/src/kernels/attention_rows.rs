@@ -38,7 +38,6 @@ impl HeadMask<'_> {
     fn apply(&self, row: usize, first_key: usize, scores: &mut [f32]) {
         let visible = self.visible(row);
         let (seen, hidden) = scores.split_at_mut(visible.saturating_sub(first_key).min(scores.len()));
-        let seen = &mut seen[..];
         hidden.fill(f32::NEG_INFINITY);
         if self.key_bias.is_some() && visible <= self.first_kept {
             // Beside −10⁹ nothing is left of a score: all keys weigh the same. Without that number, the log-sum-exp
@@ -74,9 +73,7 @@ impl HeadDropout {
     fn group(&self, row: usize, key: usize) -> u64 {
         (row_start(self.first_row + row as u64, self.k_len) + key as u64) / GROUP as u64
     }
-}
 
-impl HeadDropout {
     /// Multiplies the weights of query `row` by the mask's factors.
     #[inline(always)]
     fn apply(&self, row: usize, weights: &mut [f32]) {
@@ -99,10 +96,8 @@ fn multiply<const N: usize>(weights: &mut [f32; N], factors: &[f32; GROUP]) {
 
 #[inline(always)]
 fn round_all(row: &mut [f32]) {
-    for part in row.as_chunks_mut::<PANEL>().0 {
-        for value in part {
-            *value = round(*value);
-        }
+    for value in row {
+        *value = round(*value);
     }
 }
 
@@ -220,11 +215,11 @@ pub(super) struct GradientBlock<'a> {
     pub(super) scores: &'a mut [f32],
     /// Gradients with respect to weights after dropout; then with respect to scores.
     pub(super) gradients: &'a mut [f32],
-    /// For pairs, all as the gradients with respect to scores: rows of half the `stride`, paired along the keys;
+    /// Those as pairs of neighbouring keys, in rows of half the `stride`; empty for other words.
     pub(super) along: &'a mut [f32],
-    /// one row of `stride` for two queries;
+    /// The same as pairs of neighbouring queries, a row of `stride` for two of them.
     pub(super) across: &'a mut [f32],
-    /// and the same of the weights.
+    /// The weights as pairs of neighbouring queries.
     pub(super) weights_across: &'a mut [f32],
     /// Of each query of the head, as the forward pass left it.
     pub(super) lse: &'a [f32],
@@ -342,10 +337,14 @@ fn row_products_body<const FMA: bool>(a: Rows<'_>, b: Rows<'_>, out: &mut [f32])
     for (row, out) in out.iter_mut().enumerate() {
         let (a, b) = (a.row(row), b.row(row));
         let mut sums = [0f32; LANES];
-        for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
+        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+        for (a, b) in a.iter().zip(b) {
             for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
                 *sum = mul_add::<FMA>(*a, *b, *sum);
             }
+        }
+        for ((sum, a), b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
+            *sum = mul_add::<FMA>(*a, *b, *sum);
         }
         *out = sum_of_lanes(sums);
     }
@@ -354,4 +353,36 @@ fn row_products_body<const FMA: bool>(a: Rows<'_>, b: Rows<'_>, out: &mut [f32])
 for_each_isa! {
     /// The inner product of each row of `a` with that of `b`.
     pub(super) fn row_products(a: Rows<'_>, b: Rows<'_>, out: &mut [f32]) = row_products_body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logarithms_of_sums() {
+        for x in (0..4000)
+            .map(|step| 1.01f32.powi(step / 4) * (1.0 + 1e-3 * (step % 4) as f32))
+            .take_while(|x| *x < 1e30)
+        {
+            for found in [ln::<false>(x), ln::<true>(x)] {
+                let expected = f64::from(x).ln();
+                assert!(
+                    (f64::from(found) - expected).abs() <= 2e-7 * expected.max(0.5),
+                    "{x}: {found} {expected}"
+                );
+            }
+        }
+        assert_eq!(ln::<false>(1.0), 0.0);
+        assert_eq!(ln::<false>(0.0), f32::NEG_INFINITY);
+        assert!(ln::<false>(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn the_largest_of_a_row() {
+        let mut row: Vec<f32> = (0..96).map(|x| (x * 37 % 96) as f32 - 200.0).collect();
+        assert_eq!(largest(&row), -105.0);
+        row[40] = 3.0;
+        assert_eq!(largest(&row), 3.0);
+    }
 }

@@ -8,29 +8,36 @@ use super::for_each_isa;
 
 /// Floats in a cache line: buffers start on one, so that no vector crosses two.
 const LINE: usize = 16;
+/// So many buffers may be filled up to whole lines.
+const BUFFERS: usize = 16;
 
 thread_local! {
     static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// Calls `work` with buffers of these lengths, which hold anything.
-pub(super) fn with_scratch<const N: usize, T>(
-    lengths: [usize; N],
-    work: impl FnOnce([&mut [f32]; N]) -> T,
-) -> T {
+/// Memory that is cut into buffers.
+pub(super) struct Scratch<'a> {
+    rest: &'a mut [f32],
+}
+
+impl<'a> Scratch<'a> {
+    /// A buffer that holds anything.
+    pub(super) fn take(&mut self, len: usize) -> &'a mut [f32] {
+        let (buffer, rest) = std::mem::take(&mut self.rest).split_at_mut(len.next_multiple_of(LINE));
+        self.rest = rest;
+        &mut buffer[..len]
+    }
+}
+
+/// Calls `work` with memory for at most [`BUFFERS`] buffers that have `total` floats together.
+pub(super) fn with_scratch<T>(total: usize, work: impl FnOnce(Scratch<'_>) -> T) -> T {
     let mut memory = SCRATCH.take();
-    let total: usize = lengths.iter().map(|len| len.next_multiple_of(LINE)).sum();
-    if memory.len() < total + LINE {
-        memory.resize(total + LINE, 0.0);
+    let room = total + (BUFFERS + 1) * LINE;
+    if memory.len() < room {
+        memory.resize(room, 0.0);
     }
     let aligned = memory.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-    let mut rest = &mut memory[aligned..];
-    let buffers = lengths.map(|len| {
-        let (buffer, behind) = std::mem::take(&mut rest).split_at_mut(len.next_multiple_of(LINE));
-        rest = behind;
-        &mut buffer[..len]
-    });
-    let result = work(buffers);
+    let result = work(Scratch { rest: &mut memory[aligned..] });
     SCRATCH.set(memory);
     result
 }

@@ -28,47 +28,98 @@ pub(super) struct MicroKernel {
     pub(super) rows: usize,
     pub(super) columns: usize,
     pub(super) words: Words,
+    code: Code,
+}
+
+/// Computes a whole tile: so many blocks of the left and the right operand, what the tile starts from, the bias if it is
+/// that, the result and its stride.
+///
+/// All of them travel in registers: a structure would be read back while the stores of the tile before are still on their
+/// way, and wait for them.
+type Code = unsafe fn(usize, *const u32, *const u32, StartKind, *const f32, *mut f32, usize);
+
+/// [`Start`] without its slice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StartKind {
+    Zero,
+    Result,
+    Bias,
+}
+
+impl MicroKernel {
+    /// The same code for words that were rounded to bf16 before.
+    pub(super) fn for_rounded_words(self) -> Self {
+        Self { words: Words::Rounded, ..self }
+    }
+
     /// Computes a whole tile into `result`, row by row with this stride.
-    pub(super) tile: fn(Operands<'_>, Start<'_>, result: &mut [f32], stride: usize),
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(super) fn tile(&self, operands: Operands<'_>, start: Start<'_>, result: &mut [f32], stride: usize) {
+        let blocks = operands.left.len() / (self.rows * BLOCK);
+        assert!(blocks <= operands.right.len() / (self.columns * BLOCK));
+        assert!(stride >= self.columns && result.len() >= (self.rows - 1) * stride + self.columns);
+        let (kind, bias) = match start {
+            Start::Zero => (StartKind::Zero, std::ptr::null()),
+            Start::Result => (StartKind::Result, std::ptr::null()),
+            Start::Bias(bias) => {
+                assert!(bias.len() >= self.columns);
+                (StartKind::Bias, bias.as_ptr())
+            }
+        };
+        let (left, right) = (operands.left.as_ptr(), operands.right.as_ptr());
+        // SAFETY: a kernel is chosen only where the processor has its instructions; all that it reads and writes has
+        // just been seen to be inside the slices.
+        unsafe { (self.code)(blocks, left, right, kind, bias, result.as_mut_ptr(), stride) }
+    }
 }
 
 /// The slow, obvious kernel; the one of processors without vectors that we know.
-pub(super) const PORTABLE: MicroKernel = MicroKernel {
-    rows: 4,
-    columns: 16,
-    words: Words::F32,
-    tile: |operands, start, result, stride| {
-        let mut sums = [[0f32; 16]; 4];
-        begin(&mut sums, start, result, stride);
-        for (left, right) in operands
-            .left
-            .as_chunks::<{ 4 * BLOCK }>()
-            .0
-            .iter()
-            .zip(operands.right.as_chunks::<{ 16 * BLOCK }>().0)
-        {
-            for word in 0..BLOCK {
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let a = f32::from_bits(left[row * BLOCK + word]);
-                    for (column, sum) in sums.iter_mut().enumerate() {
-                        *sum += a * f32::from_bits(right[word * 16 + column]);
-                    }
+pub(super) const PORTABLE: MicroKernel =
+    MicroKernel { rows: 4, columns: 16, words: Words::F32, code: portable_tile };
+
+/// # Safety
+/// As [`MicroKernel::tile`] promises.
+#[allow(unsafe_code)]
+unsafe fn portable_tile(
+    blocks: usize,
+    left: *const u32,
+    right: *const u32,
+    start: StartKind,
+    bias: *const f32,
+    result: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: the caller's promises; a null bias is not looked at.
+    let (left, right, result) = unsafe {
+        (
+            std::slice::from_raw_parts(left, blocks * 4 * BLOCK),
+            std::slice::from_raw_parts(right, blocks * 16 * BLOCK),
+            std::slice::from_raw_parts_mut(result, 3 * stride + 16),
+        )
+    };
+    let mut sums = [[0f32; 16]; 4];
+    for (row, sums) in sums.iter_mut().enumerate() {
+        match start {
+            StartKind::Zero => {}
+            StartKind::Result => sums.copy_from_slice(&result[row * stride..row * stride + 16]),
+            // SAFETY: the caller's promises.
+            StartKind::Bias => sums.copy_from_slice(unsafe { std::slice::from_raw_parts(bias, 16) }),
+        }
+    }
+    for (left, right) in left.as_chunks::<{ 4 * BLOCK }>().0.iter().zip(right.as_chunks::<{ 16 * BLOCK }>().0)
+    {
+        for word in 0..BLOCK {
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let a = f32::from_bits(left[row * BLOCK + word]);
+                for (column, sum) in sums.iter_mut().enumerate() {
+                    *sum += a * f32::from_bits(right[word * 16 + column]);
                 }
             }
         }
-        for (row, sums) in sums.iter().enumerate() {
-            result[row * stride..row * stride + 16].copy_from_slice(sums);
-        }
-    },
-};
-
-fn begin<const COLUMNS: usize>(sums: &mut [[f32; COLUMNS]], start: Start<'_>, result: &[f32], stride: usize) {
-    for (row, sums) in sums.iter_mut().enumerate() {
-        match start {
-            Start::Zero => {}
-            Start::Result => sums.copy_from_slice(&result[row * stride..row * stride + COLUMNS]),
-            Start::Bias(bias) => sums.copy_from_slice(&bias[..COLUMNS]),
-        }
+    }
+    for (row, sums) in sums.iter().enumerate() {
+        result[row * stride..row * stride + 16].copy_from_slice(sums);
     }
 }
 
@@ -85,7 +136,7 @@ mod x86 {
     };
     use std::mem::transmute;
 
-    use super::{BLOCK, MicroKernel, Operands, Start, Words};
+    use super::{BLOCK, MicroKernel, StartKind, Words};
     use crate::kernels::amx;
 
     /// 12 x 32: 24 sums, 2 loads and a broadcast fill the 32 registers.
@@ -95,105 +146,73 @@ mod x86 {
     const COLUMNS_AVX2: usize = 16;
 
     /// 16 floats at a time.
-    pub(in super::super) const AVX512: MicroKernel = MicroKernel {
-        rows: ROWS,
-        columns: COLUMNS,
-        words: Words::F32,
-        tile: |operands, start, result, stride| {
-            check::<ROWS, COLUMNS>(operands, start, result, stride);
-            // SAFETY: chosen only where the processor has AVX-512; `check` has seen that every access is inside.
-            unsafe { avx512_f32_tile(operands, start, result.as_mut_ptr(), stride) }
-        },
-    };
+    pub(in super::super) const AVX512: MicroKernel =
+        MicroKernel { rows: ROWS, columns: COLUMNS, words: Words::F32, code: avx512_f32_tile };
 
     /// 16 pairs of bf16 at a time.
-    pub(in super::super) const AVX512_BF16: MicroKernel = MicroKernel {
-        rows: ROWS,
-        columns: COLUMNS,
-        words: Words::Pairs,
-        tile: |operands, start, result, stride| {
-            check::<ROWS, COLUMNS>(operands, start, result, stride);
-            // SAFETY: chosen only where the processor has AVX512-BF16; `check` has seen that every access is inside.
-            unsafe { avx512_bf16_tile(operands, start, result.as_mut_ptr(), stride) }
-        },
-    };
+    pub(in super::super) const AVX512_BF16: MicroKernel =
+        MicroKernel { rows: ROWS, columns: COLUMNS, words: Words::Pairs, code: avx512_bf16_tile };
 
     /// 8 floats at a time.
-    pub(in super::super) const AVX2: MicroKernel = MicroKernel {
-        rows: ROWS_AVX2,
-        columns: COLUMNS_AVX2,
-        words: Words::F32,
-        tile: |operands, start, result, stride| {
-            check::<ROWS_AVX2, COLUMNS_AVX2>(operands, start, result, stride);
-            // SAFETY: chosen only where the processor has AVX2 and FMA; `check` has seen that every access is inside.
-            unsafe { avx2_tile(operands, start, result.as_mut_ptr(), stride) }
-        },
-    };
+    pub(in super::super) const AVX2: MicroKernel =
+        MicroKernel { rows: ROWS_AVX2, columns: COLUMNS_AVX2, words: Words::F32, code: avx2_tile };
 
     /// Four tiles of 16 x 16, two of either operand.
-    pub(in super::super) const AMX: MicroKernel = MicroKernel {
-        rows: 32,
-        columns: 32,
-        words: Words::Pairs,
-        tile: |operands, start, result, stride| {
-            check::<32, 32>(operands, start, result, stride);
-            let rows = result.chunks_mut(stride).take(32);
-            match start {
-                Start::Result => {}
-                Start::Zero => rows.for_each(|row| row[..32].fill(0.0)),
-                Start::Bias(bias) => rows.for_each(|row| row[..32].copy_from_slice(&bias[..32])),
-            }
-            let blocks = operands.left.len() / (32 * BLOCK);
-            // SAFETY: chosen only where AMX may be used; `check` has seen that every access is inside.
-            unsafe {
-                amx::add_tile(
-                    blocks,
-                    operands.left.as_ptr(),
-                    operands.right.as_ptr(),
-                    result.as_mut_ptr(),
-                    stride,
-                )
-            }
-        },
-    };
+    pub(in super::super) const AMX: MicroKernel =
+        MicroKernel { rows: 32, columns: 32, words: Words::Pairs, code: amx_tile };
 
-    /// Refuses operands and results that a tile of this size would overrun.
-    #[inline(always)]
-    fn check<const ROWS: usize, const COLUMNS: usize>(
-        operands: Operands<'_>,
-        start: Start<'_>,
-        result: &[f32],
+    /// # Safety
+    /// AMX is usable, and as [`MicroKernel::tile`] promises.
+    unsafe fn amx_tile(
+        blocks: usize,
+        left: *const u32,
+        right: *const u32,
+        start: StartKind,
+        bias: *const f32,
+        result: *mut f32,
         stride: usize,
     ) {
-        assert!(operands.left.len() / (ROWS * BLOCK) <= operands.right.len() / (COLUMNS * BLOCK));
-        assert!(stride >= COLUMNS && result.len() >= (ROWS - 1) * stride + COLUMNS);
-        if let Start::Bias(bias) = start {
-            assert!(bias.len() >= COLUMNS);
+        // SAFETY: the caller's promises: 32 rows of 32 floats, and as many biases.
+        unsafe {
+            for row in 0..32 {
+                match start {
+                    StartKind::Result => break,
+                    StartKind::Zero => result.add(row * stride).write_bytes(0, 32),
+                    StartKind::Bias => result.add(row * stride).copy_from_nonoverlapping(bias, 32),
+                }
+            }
+            amx::add_tile(blocks, left, right, result, stride);
         }
     }
 
     macro_rules! avx512_tile {
         ($name:ident, $features:literal, |$sum:ident, $a:ident, $b:ident| $multiply:expr) => {
             /// # Safety
-            /// The processor has the features, and [`check`] has passed.
+            /// The processor has the features, and as [`MicroKernel::tile`] promises.
             #[target_feature(enable = $features)]
-            unsafe fn $name(operands: Operands<'_>, start: Start<'_>, result: *mut f32, stride: usize) {
-                let blocks = operands.left.len() / (ROWS * BLOCK);
-                let (mut a, mut b) = (operands.left.as_ptr(), operands.right.as_ptr());
-                // SAFETY: `check` has seen that `blocks` blocks of either operand, the bias and the tile of the
-                // result are inside their slices; loads and stores need no alignment.
+            unsafe fn $name(
+                blocks: usize,
+                mut a: *const u32,
+                mut b: *const u32,
+                start: StartKind,
+                bias: *const f32,
+                result: *mut f32,
+                stride: usize,
+            ) {
+                // SAFETY: the caller promises that `blocks` blocks of either operand, the bias and the tile of the
+                // result are there; loads and stores need no alignment.
                 unsafe {
                     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
                     match start {
-                        Start::Zero => {}
-                        Start::Result => {
+                        StartKind::Zero => {}
+                        StartKind::Result => {
                             for (row, sums) in sums.iter_mut().enumerate() {
                                 *sums =
                                     [0, 16].map(|column| _mm512_loadu_ps(result.add(row * stride + column)));
                             }
                         }
-                        Start::Bias(bias) => {
-                            let bias = [0, 16].map(|column| _mm512_loadu_ps(bias.as_ptr().add(column)));
+                        StartKind::Bias => {
+                            let bias = [0, 16].map(|column| _mm512_loadu_ps(bias.add(column)));
                             sums = [bias; ROWS];
                         }
                     }
@@ -228,24 +247,31 @@ mod x86 {
     });
 
     /// # Safety
-    /// The processor has AVX2 and FMA, and [`check`] has passed.
+    /// The processor has AVX2 and FMA, and as [`MicroKernel::tile`] promises.
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn avx2_tile(operands: Operands<'_>, start: Start<'_>, result: *mut f32, stride: usize) {
-        let blocks = operands.left.len() / (ROWS_AVX2 * BLOCK);
-        let (mut a, mut b) = (operands.left.as_ptr().cast::<f32>(), operands.right.as_ptr().cast::<f32>());
-        // SAFETY: `check` has seen that `blocks` blocks of either operand, the bias and the tile of the result are
-        // inside their slices; loads and stores need no alignment; any 32 bits are an f32.
+    unsafe fn avx2_tile(
+        blocks: usize,
+        left: *const u32,
+        right: *const u32,
+        start: StartKind,
+        bias: *const f32,
+        result: *mut f32,
+        stride: usize,
+    ) {
+        let (mut a, mut b) = (left.cast::<f32>(), right.cast::<f32>());
+        // SAFETY: the caller promises that `blocks` blocks of either operand, the bias and the tile of the result are
+        // there; loads and stores need no alignment; any 32 bits are an f32.
         unsafe {
             let mut sums = [[_mm256_setzero_ps(); 2]; ROWS_AVX2];
             match start {
-                Start::Zero => {}
-                Start::Result => {
+                StartKind::Zero => {}
+                StartKind::Result => {
                     for (row, sums) in sums.iter_mut().enumerate() {
                         *sums = [0, 8].map(|column| _mm256_loadu_ps(result.add(row * stride + column)));
                     }
                 }
-                Start::Bias(bias) => {
-                    sums = [[0, 8].map(|column| _mm256_loadu_ps(bias.as_ptr().add(column))); ROWS_AVX2];
+                StartKind::Bias => {
+                    sums = [[0, 8].map(|column| _mm256_loadu_ps(bias.add(column))); ROWS_AVX2];
                 }
             }
             for _ in 0..blocks {

@@ -22,6 +22,8 @@ mod isa;
 mod micro_kernels;
 mod norm;
 mod packing;
+#[cfg(target_arch = "x86_64")]
+mod packing_avx512;
 mod pieces;
 mod product;
 mod random_mask;
@@ -40,6 +42,7 @@ pub(crate) use embedding::{embedding, embedding_backward};
 pub use isa::{ISA_VARIABLE, Isa, UnknownIsa, check_isa_variable, isa};
 pub(crate) use isa::{for_each_isa, mul_add};
 pub(crate) use norm::{NormInput, layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
-pub(crate) use product::{Matrix, Onto, product};
+pub(crate) use pieces::zeros;
+pub(crate) use product::{Activated, Matrix, Onto, PackedRight, product, product_packed};
 pub(crate) use random_mask::RandomMask;
 pub(crate) use reduce::{column_sums, sum_of_squares};

@@ -7,7 +7,10 @@
 //! - right operand: `[panel][block][BLOCK words][column of the panel]`.
 
 use super::for_each_isa;
+#[cfg(target_arch = "x86_64")]
+use super::packing_avx512;
 use super::product::Matrix;
+use super::{Isa, isa};
 
 /// Words along `k` of one block.
 pub(crate) const BLOCK: usize = 16;
@@ -41,25 +44,71 @@ impl Words {
 /// 16 rows or columns of one block: `[row][word]` of a left operand, `[word][column]` of a right one.
 pub(super) type Square = [[u32; BLOCK]; BLOCK];
 
-/// Packs `rows` (at most one panel) of the left operand `a`, from row `first` on, into `out`.
+/// Packs `rows` rows of the left operand `a`, from row `first` on, into panels of `panel` rows.
 ///
-/// `out` holds `blocks · panel · BLOCK` words.
-pub(super) fn pack_left(words: Words, a: Matrix<'_>, first: usize, panel: usize, out: &mut [u32]) {
+/// `out` holds as many panels as the rows need, of `blocks · panel · BLOCK` words each.
+pub(super) fn pack_left(
+    words: Words,
+    a: Matrix<'_>,
+    [first, rows]: [usize; 2],
+    panel: usize,
+    out: &mut [u32],
+) {
+    let panel_words = words.blocks(a.columns) * panel * BLOCK;
+    if panel_words == 0 {
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
     match words {
-        Words::F32 => pack_left_f32(a, first, panel, out),
-        Words::Rounded => pack_left_rounded(a, first, panel, out),
-        Words::Pairs => pack_left_pairs(a, first, panel, out),
+        Words::Pairs if isa() >= Isa::Avx512Bf16 => {
+            return packing_avx512::pairs::left(a, first, rows, panel, out);
+        }
+        Words::F32 if isa() >= Isa::Avx512 => {
+            return packing_avx512::floats::left(a, first, rows, panel, out);
+        }
+        _ => {}
+    }
+    for (index, out) in out.chunks_exact_mut(panel_words).enumerate() {
+        let first = first + index * panel;
+        match words {
+            Words::F32 => pack_left_f32(a, first, panel, out),
+            Words::Rounded => pack_left_rounded(a, first, panel, out),
+            Words::Pairs => pack_left_pairs(a, first, panel, out),
+        }
     }
 }
 
-/// Packs `panel` columns of the right operand `b`, from column `first` on, into `out`.
+/// Packs `columns` columns of the right operand `b`, from column `first` on, into panels of `panel` columns.
 ///
-/// `out` holds `blocks · BLOCK · panel` words.
-pub(super) fn pack_right(words: Words, b: Matrix<'_>, first: usize, panel: usize, out: &mut [u32]) {
+/// `out` holds as many panels as the columns need, of `blocks · BLOCK · panel` words each.
+pub(super) fn pack_right(
+    words: Words,
+    b: Matrix<'_>,
+    [first, columns]: [usize; 2],
+    panel: usize,
+    out: &mut [u32],
+) {
+    let panel_words = words.blocks(b.rows) * panel * BLOCK;
+    if panel_words == 0 {
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
     match words {
-        Words::F32 => pack_right_f32(b, first, panel, out),
-        Words::Rounded => pack_right_rounded(b, first, panel, out),
-        Words::Pairs => pack_right_pairs(b, first, panel, out),
+        Words::Pairs if isa() >= Isa::Avx512Bf16 => {
+            return packing_avx512::pairs::right(b, first, columns, panel, out);
+        }
+        Words::F32 if isa() >= Isa::Avx512 => {
+            return packing_avx512::floats::right(b, first, columns, panel, out);
+        }
+        _ => {}
+    }
+    for (index, out) in out.chunks_exact_mut(panel_words).enumerate() {
+        let first = first + index * panel;
+        match words {
+            Words::F32 => pack_right_f32(b, first, panel, out),
+            Words::Rounded => pack_right_rounded(b, first, panel, out),
+            Words::Pairs => pack_right_pairs(b, first, panel, out),
+        }
     }
 }
 
@@ -300,9 +349,9 @@ mod tests {
                 for (data, [row_stride, column_stride]) in stored(lines, k) {
                     let a = Matrix { data: &data, rows: lines, columns: k, row_stride, column_stride };
                     let mut left = vec![u32::MAX; blocks * panel * BLOCK];
-                    pack_left(words, a, 0, panel, &mut left);
+                    pack_left(words, a, [0, lines], panel, &mut left);
                     let mut right = vec![u32::MAX; blocks * panel * BLOCK];
-                    pack_right(words, a.transposed(), 0, panel, &mut right);
+                    pack_right(words, a.transposed(), [0, lines], panel, &mut right);
                     for line in 0..panel {
                         for k_index in 0..blocks * words.block_elements() {
                             let expected = if line < lines && k_index < k {

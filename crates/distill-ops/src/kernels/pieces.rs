@@ -37,14 +37,17 @@ pub(crate) unsafe fn filled(len: usize, fill: impl FnOnce(&mut [MaybeUninit<f32>
     out
 }
 
-/// `out` as a kernel sees memory that it fills.
-///
-/// # Safety
-/// No uninitialised element is written to it.
+/// `len` zeros, written by all threads: one alone would clear the gradient of a vocabulary's embeddings for a while.
 #[allow(unsafe_code)]
-pub(crate) unsafe fn to_fill(out: &mut [f32]) -> &mut [MaybeUninit<f32>] {
-    // SAFETY: the same layout; the caller promises that only initialised elements are written.
-    unsafe { &mut *(std::ptr::from_mut(out) as *mut [MaybeUninit<f32>]) }
+pub(crate) fn zeros(len: usize) -> Vec<f32> {
+    // SAFETY: the pieces cover all of it.
+    unsafe {
+        filled(len, |out| {
+            each_piece(out.chunks_mut(PIECE), |out| {
+                out.fill(MaybeUninit::new(0.0));
+            });
+        })
+    }
 }
 
 #[cfg(test)]

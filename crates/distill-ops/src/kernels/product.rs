@@ -5,11 +5,13 @@
 //! number of threads.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::activation::Curve;
 use super::micro_kernels::{self, MicroKernel, Operands, Start};
-use super::packing::{BLOCK, Words, pack_left, pack_right};
+use super::packing::{BLOCK, pack_left, pack_right};
 use super::{Isa, isa};
 use crate::precision::Precision;
 
@@ -45,10 +47,8 @@ impl<'a> Matrix<'a> {
 /// What the product is added to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Onto<'a> {
-    /// Nothing: what is in the result is overwritten.
+    /// Nothing.
     Nothing,
-    /// What is in the result.
-    Result,
     /// A row of biases, `[columns]`, in every row.
     Bias(&'a [f32]),
 }
@@ -65,23 +65,67 @@ pub(crate) struct PackedRight {
 impl PackedRight {
     /// Packs `b`, `[k, columns]`.
     pub(crate) fn new(precision: Precision, b: Matrix<'_>) -> Self {
-        Self::into_buffer(precision, b, Vec::new())
+        let kernel = kernel(precision);
+        let len = b.columns.div_ceil(kernel.columns) * kernel.words.blocks(b.rows) * BLOCK * kernel.columns;
+        Self::into_buffer(precision, b, uninitialised_words(len))
+    }
+
+    /// Packs `curve(b)` of a matrix whose rows are contiguous; the activation itself is never in memory as a whole.
+    pub(crate) fn activated(precision: Precision, b: Matrix<'_>, curve: Curve) -> Self {
+        assert_eq!(b.column_stride, 1, "rows are contiguous");
+        let kernel = kernel(precision);
+        let panel_words = kernel.words.blocks(b.rows) * BLOCK * kernel.columns;
+        let mut words = uninitialised_words(b.columns.div_ceil(kernel.columns) * panel_words);
+        let width = kernel.columns * PANELS_PER_TASK;
+        let task = |(task, out): (usize, &mut [u32])| {
+            let first = task * width;
+            let columns = width.min(b.columns - first);
+            ACTIVATED.with_borrow_mut(|activated| {
+                for row in (0..b.rows).step_by(ACTIVATED_ROWS) {
+                    let rows = ACTIVATED_ROWS.min(b.rows - row);
+                    activated.resize(rows * columns, 0.0);
+                    for (row, out) in (row..).zip(activated.chunks_exact_mut(columns)) {
+                        curve.forward_serial(&b.data[row * b.row_stride + first..][..columns], out);
+                    }
+                    let piece = Matrix::new(activated, rows, columns);
+                    let block_words = BLOCK * kernel.columns;
+                    let before = row / kernel.words.block_elements() * block_words;
+                    let blocks = kernel.words.blocks(rows) * block_words;
+                    for (panel, out) in out.chunks_exact_mut(panel_words).enumerate() {
+                        let at = panel * kernel.columns;
+                        let live = kernel.columns.min(columns - at);
+                        let out = &mut out[before..before + blocks];
+                        pack_right(kernel.words, piece, [at, live], kernel.columns, out);
+                    }
+                }
+            });
+        };
+        if panel_words > 0 {
+            words.par_chunks_mut(panel_words * PANELS_PER_TASK).enumerate().for_each(task);
+        }
+        Self { words, k: b.rows, columns: b.columns, precision }
     }
 
     fn into_buffer(precision: Precision, b: Matrix<'_>, mut words: Vec<u32>) -> Self {
         let kernel = kernel(precision);
         let panels = b.columns.div_ceil(kernel.columns);
         let panel_words = kernel.words.blocks(b.rows) * BLOCK * kernel.columns;
-        words.resize(panels * panel_words, 0);
-        let pack = |(panel, out): (usize, &mut [u32])| {
-            pack_right(kernel.words, b, panel * kernel.columns, kernel.columns, out);
+        let len = panels * panel_words;
+        // A buffer that has been longer stays so: growing again would clear it again.
+        if words.len() < len {
+            words.resize(len, 0);
+        }
+        let width = kernel.columns * PANELS_PER_TASK;
+        let pack = |(task, out): (usize, &mut [u32])| {
+            let first = task * width;
+            pack_right(kernel.words, b, [first, width.min(b.columns - first)], kernel.columns, out);
         };
         if panel_words > 0 {
-            let panels = words.par_chunks_mut(panel_words).enumerate();
+            let task_words = panel_words * PANELS_PER_TASK;
             if b.rows * b.columns < SERIAL_PACKING {
-                words.chunks_mut(panel_words).enumerate().for_each(pack);
+                words[..len].chunks_mut(task_words).enumerate().for_each(pack);
             } else {
-                panels.for_each(pack);
+                words[..len].par_chunks_mut(task_words).enumerate().for_each(pack);
             }
         }
         Self { words, k: b.rows, columns: b.columns, precision }
@@ -94,10 +138,18 @@ const SERIAL_PACKING: usize = 1 << 14;
 /// Multiplications below which one thread does a product.
 const SERIAL_PRODUCT: usize = 1 << 18;
 
-/// Panels of rows that one task multiplies, where there are enough of them.
-const PANELS_PER_TASK: usize = 4;
+/// Blocks of the sum that are multiplied at once: a right panel of so many is 96 KiB.
+const BLOCKS_AT_ONCE: usize = 48;
+
+/// Rows that [`PackedRight::activated`] has at once; a multiple of every block.
+const ACTIVATED_ROWS: usize = 64;
+
+/// Panels that one task packs or multiplies, where there are enough of them.
+const PANELS_PER_TASK: usize = 8;
 
 thread_local! {
+    /// Rows of a matrix after an activation.
+    static ACTIVATED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
     /// The left operand's panels of the task at hand.
     static LEFT: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
     /// The right operand of a product that packs its own.
@@ -124,64 +176,65 @@ fn kernel_of(precision: Precision, isa: Isa) -> MicroKernel {
         (Precision::Bf16, Isa::Avx512Bf16) => micro_kernels::AVX512_BF16,
         #[cfg(target_arch = "x86_64")]
         (Precision::Bf16, Isa::Amx) => micro_kernels::AMX,
-        (Precision::Bf16, _) => MicroKernel { words: Words::Rounded, ..float },
+        (Precision::Bf16, _) => float.for_rounded_words(),
     }
+}
+
+/// An activation that is part of a product, applied to rows while they are in the cache.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Activated<'a> {
+    /// None.
+    No,
+    /// `curve(a) · b`.
+    Left(Curve),
+    /// `(a · b) · curve'(x)`, element by element: what an activation does to a gradient.
+    Slope(Curve, Matrix<'a>),
 }
 
 /// `a · b` into a new vector, on all threads.
 ///
 /// # Shapes
 /// - `a`: `[rows, k]`; `b`: `[k, columns]`; returns `[rows, columns]`
-pub(crate) fn product(precision: Precision, a: Matrix<'_>, b: Matrix<'_>, onto: Onto<'_>) -> Vec<f32> {
-    debug_assert!(!matches!(onto, Onto::Result), "a new vector holds nothing to add to");
-    let mut result = uninitialised(a.rows * b.columns);
-    product_into(precision, a, b, onto, &mut result);
-    result
-}
-
-/// `a · b` into `result`, `[rows, columns]` without gaps, on all threads.
-pub(crate) fn product_into(
+pub(crate) fn product(
     precision: Precision,
     a: Matrix<'_>,
     b: Matrix<'_>,
     onto: Onto<'_>,
-    result: &mut [f32],
-) {
-    let buffer = RIGHT.take();
-    let packed = PackedRight::into_buffer(precision, b, buffer);
-    product_packed_into(a, &packed, onto, result);
+    activated: Activated<'_>,
+) -> Vec<f32> {
+    let packed = PackedRight::into_buffer(precision, b, RIGHT.take());
+    let result = product_packed(a, &packed, onto, activated);
     RIGHT.replace(packed.words);
-}
-
-/// [`product`] with a right operand that is packed already.
-pub(crate) fn product_packed(a: Matrix<'_>, b: &PackedRight, onto: Onto<'_>) -> Vec<f32> {
-    let mut result = uninitialised(a.rows * b.columns);
-    product_packed_into(a, b, onto, &mut result);
     result
 }
 
-fn product_packed_into(a: Matrix<'_>, b: &PackedRight, onto: Onto<'_>, result: &mut [f32]) {
+/// [`product`] with a right operand that is packed already.
+pub(crate) fn product_packed(
+    a: Matrix<'_>,
+    b: &PackedRight,
+    onto: Onto<'_>,
+    activated: Activated<'_>,
+) -> Vec<f32> {
     assert_eq!(a.columns, b.k, "the summed dimensions differ");
-    assert_eq!(result.len(), a.rows * b.columns, "the result has another size");
+    let mut result = uninitialised(a.rows * b.columns);
     if result.is_empty() {
-        return;
+        return result;
     }
     let kernel = kernel(b.precision);
     let columns = b.columns;
-    let work = Work { kernel, a, b, onto };
-    if a.rows * b.columns * a.columns < SERIAL_PRODUCT {
-        work.rows(0, result);
-        return;
-    }
+    let work = Work { kernel, a, b, onto, activated };
     let rows = kernel.rows * PANELS_PER_TASK;
-    // Few rows, as in a single text: the columns are shared out instead.
-    if a.rows < 4 * rows {
-        work.column_tasks(result);
-        return;
+    if a.rows * b.columns * a.columns < SERIAL_PRODUCT {
+        work.rows(0, &mut result);
+    } else if a.rows < 4 * rows && b.columns > kernel.columns {
+        // Few rows, as in a single text: the columns are shared out instead.
+        work.column_tasks(&mut result);
+    } else {
+        result.par_chunks_mut(rows * columns).enumerate().for_each(|(task, result)| {
+            work.rows(task * rows, result);
+        });
     }
-    result.par_chunks_mut(rows * columns).enumerate().for_each(|(task, result)| {
-        work.rows(task * rows, result);
-    });
+    result
 }
 
 /// A product under way.
@@ -191,6 +244,7 @@ struct Work<'a> {
     a: Matrix<'a>,
     b: &'a PackedRight,
     onto: Onto<'a>,
+    activated: Activated<'a>,
 }
 
 impl Work<'_> {
@@ -198,15 +252,47 @@ impl Work<'_> {
         self.kernel.words.blocks(self.a.columns)
     }
 
+    /// The sum cut into pieces whose right panels fit into the second-level cache beside the rest.
+    fn block_ranges(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let blocks = self.blocks();
+        (0..blocks.max(1)).step_by(BLOCKS_AT_ONCE).map(move |first| first..blocks.min(first + BLOCKS_AT_ONCE))
+    }
+
     /// Packs panels of the left operand, from row `first` on, as many as `rows` needs.
     fn pack(&self, first: usize, rows: usize, out: &mut Vec<u32>) {
         let panel_words = self.blocks() * self.kernel.rows * BLOCK;
-        out.resize(rows.div_ceil(self.kernel.rows) * panel_words, 0);
+        let len = rows.div_ceil(self.kernel.rows) * panel_words;
+        if out.len() < len {
+            out.resize(len, 0);
+        }
+        let out = &mut out[..len];
+        let Activated::Left(curve) = self.activated else {
+            return pack_left(self.kernel.words, self.a, [first, rows], self.kernel.rows, out);
+        };
+        let columns = self.a.columns;
         if panel_words == 0 {
             return;
         }
-        for (panel, out) in out.chunks_mut(panel_words).enumerate() {
-            pack_left(self.kernel.words, self.a, first + panel * self.kernel.rows, self.kernel.rows, out);
+        ACTIVATED.with_borrow_mut(|activated| {
+            for (panel, out) in out.chunks_exact_mut(panel_words).enumerate() {
+                let above = panel * self.kernel.rows;
+                let rows = self.kernel.rows.min(rows - above);
+                activated.resize(rows * columns, 0.0);
+                for (row, out) in (first + above..).zip(activated.chunks_exact_mut(columns)) {
+                    curve.forward_serial(&self.a.data[row * self.a.row_stride..][..columns], out);
+                }
+                let activated = Matrix::new(activated, rows, columns);
+                pack_left(self.kernel.words, activated, [0, rows], self.kernel.rows, out);
+            }
+        });
+    }
+
+    /// What is left to do for rows of the result, from `first` on.
+    fn finish(&self, first: usize, result: &mut [f32]) {
+        if let Activated::Slope(curve, x) = self.activated {
+            for (row, result) in (first..).zip(result.chunks_exact_mut(self.b.columns)) {
+                curve.backward_serial(&x.data[row * x.row_stride..][..self.b.columns], result);
+            }
         }
     }
 
@@ -215,10 +301,14 @@ impl Work<'_> {
         let columns = self.b.columns;
         LEFT.with_borrow_mut(|left| {
             self.pack(first, result.len() / columns, left);
-            for panel in 0..columns.div_ceil(self.kernel.columns) {
-                self.panel_of_columns(left, panel, result, columns, panel * self.kernel.columns);
+            for blocks in self.block_ranges() {
+                for panel in 0..columns.div_ceil(self.kernel.columns) {
+                    let at = panel * self.kernel.columns;
+                    self.panel_of_columns(left, panel, blocks.clone(), result, columns, at);
+                }
             }
         });
+        self.finish(first, result);
     }
 
     /// All rows, each task with some panels of columns, put together at the end.
@@ -231,18 +321,10 @@ impl Work<'_> {
         let strips: Vec<Vec<f32>> = (0..panels)
             .into_par_iter()
             .map(|panel| {
-                let mut strip = match self.onto {
-                    Onto::Result => {
-                        let mut strip = vec![0f32; self.a.rows * width];
-                        let live = width.min(columns - panel * width);
-                        for (out, row) in strip.chunks_mut(width).zip(result.chunks(columns)) {
-                            out[..live].copy_from_slice(&row[panel * width..panel * width + live]);
-                        }
-                        strip
-                    }
-                    _ => uninitialised(self.a.rows * width),
-                };
-                self.panel_of_columns(&left, panel, &mut strip, width, 0);
+                let mut strip = uninitialised(self.a.rows * width);
+                for blocks in self.block_ranges() {
+                    self.panel_of_columns(&left, panel, blocks, &mut strip, width, 0);
+                }
                 strip
             })
             .collect();
@@ -253,31 +335,43 @@ impl Work<'_> {
             }
         }
         LEFT.replace(left);
+        self.finish(0, result);
     }
 
     /// One panel of the right operand against all packed panels of the left one; the tiles begin at column `at` of
     /// `result`, whose rows are `stride` long.
-    fn panel_of_columns(&self, left: &[u32], panel: usize, result: &mut [f32], stride: usize, at: usize) {
+    fn panel_of_columns(
+        &self,
+        left: &[u32],
+        panel: usize,
+        blocks: Range<usize>,
+        result: &mut [f32],
+        stride: usize,
+        at: usize,
+    ) {
         let kernel = self.kernel;
         let (left_words, right_words) =
             (self.blocks() * kernel.rows * BLOCK, self.blocks() * kernel.columns * BLOCK);
         let right = &self.b.words[panel * right_words..(panel + 1) * right_words];
+        let right = &right[blocks.start * kernel.columns * BLOCK..blocks.end * kernel.columns * BLOCK];
+        let inside = blocks.start * kernel.rows * BLOCK..blocks.end * kernel.rows * BLOCK;
         let first_column = panel * kernel.columns;
         let live = kernel.columns.min(stride - at).min(self.b.columns - first_column);
         let mut padded_bias = [0f32; LARGEST_TILE_COLUMNS];
         let start = match self.onto {
+            _ if blocks.start > 0 => Start::Result,
             Onto::Nothing => Start::Zero,
-            Onto::Result => Start::Result,
             Onto::Bias(bias) => {
                 padded_bias[..live].copy_from_slice(&bias[first_column..first_column + live]);
                 Start::Bias(&padded_bias)
             }
         };
         for (tile, result) in result.chunks_mut(kernel.rows * stride).enumerate() {
-            let operands = Operands { left: &left[tile * left_words..(tile + 1) * left_words], right };
+            let left = &left[tile * left_words..(tile + 1) * left_words];
+            let operands = Operands { left: &left[inside.clone()], right };
             let rows = result.len() / stride;
             if rows == kernel.rows && at + kernel.columns <= stride {
-                (kernel.tile)(operands, start, &mut result[at..], stride);
+                kernel.tile(operands, start, &mut result[at..], stride);
             } else {
                 edge(kernel, operands, start, result, Edge { stride, at, rows, live });
             }
@@ -306,7 +400,7 @@ fn edge(kernel: MicroKernel, operands: Operands<'_>, start: Start<'_>, result: &
             aside[..live].copy_from_slice(&row[at..at + live]);
         }
     }
-    (kernel.tile)(operands, start, aside, kernel.columns);
+    kernel.tile(operands, start, aside, kernel.columns);
     for (row, aside) in result.chunks_mut(stride).zip(aside.chunks(kernel.columns)).take(rows) {
         row[at..at + live].copy_from_slice(&aside[..live]);
     }
@@ -319,6 +413,15 @@ pub(crate) fn uninitialised(len: usize) -> Vec<f32> {
     // SAFETY: the capacity is there, and any 32 bits are an f32; every caller overwrites all of them before it reads.
     unsafe { values.set_len(len) };
     values
+}
+
+/// [`uninitialised`] for packed words, all of which packing writes.
+#[allow(unsafe_code, clippy::uninit_vec)]
+fn uninitialised_words(len: usize) -> Vec<u32> {
+    let mut words = Vec::with_capacity(len);
+    // SAFETY: as above.
+    unsafe { words.set_len(len) };
+    words
 }
 
 #[cfg(test)]
@@ -341,79 +444,84 @@ mod tests {
     }
 
     /// Compares every element with the sum in f64 of the (rounded) operands.
-    fn check(
-        precision: Precision,
-        a: Matrix<'_>,
-        b: Matrix<'_>,
-        onto: Onto<'_>,
-        before: &[f32],
-        found: &[f32],
-    ) {
+    fn check(precision: Precision, a: Matrix<'_>, b: Matrix<'_>, onto: Onto<'_>, found: &[f32]) {
         for row in 0..a.rows {
             for column in 0..b.columns {
                 let products = (0..a.columns)
                     .map(|k| round(precision, at(&a, row, k)) * round(precision, at(&b, k, column)));
                 let mut expected: f64 = products.clone().sum();
                 let mut size: f64 = products.map(f64::abs).sum();
-                let index = row * b.columns + column;
                 let base = match onto {
                     Onto::Nothing => 0.0,
-                    Onto::Result => f64::from(before[index]),
                     Onto::Bias(bias) => f64::from(bias[column]),
                 };
                 expected += base;
                 size += base.abs();
-                let error = (f64::from(found[index]) - expected).abs();
+                let found = found[row * b.columns + column];
+                let error = (f64::from(found) - expected).abs();
+                let shape = [a.rows, a.columns, b.columns];
                 assert!(
                     error <= 1e-6 * size + 1e-30,
-                    "{}x{}x{} {row},{column}: {} instead of {expected}",
-                    a.rows,
-                    a.columns,
-                    b.columns,
-                    found[index]
+                    "{shape:?} {row},{column}: {found} instead of {expected}"
                 );
             }
         }
     }
 
+    const SHAPES: [[usize; 3]; 12] = [
+        [1, 1, 1],
+        [1, 384, 7],
+        [2, 3, 5],
+        [12, 32, 32],
+        [13, 33, 31],
+        [31, 17, 65],
+        [64, 48, 96],
+        [97, 129, 33],
+        [200, 70, 40],
+        [33, 200, 1],
+        [500, 1, 50],
+        [3, 0, 4],
+    ];
+
     #[test]
     fn products_of_every_shape_and_order() {
-        let shapes = [
-            (1, 1, 1),
-            (1, 384, 7),
-            (2, 3, 5),
-            (12, 32, 32),
-            (13, 33, 31),
-            (31, 17, 65),
-            (64, 48, 96),
-            (97, 129, 33),
-            (200, 70, 40),
-            (33, 200, 1),
-            (300, 1, 50),
-            (3, 0, 4),
-        ];
         for precision in [Precision::F32, Precision::Bf16] {
-            for (m, k, n) in shapes {
+            for [m, k, n] in SHAPES {
                 let (a, b, bias) = (numbers(m * k, 1), numbers(k * n, 2), numbers(n, 3));
                 for a in [Matrix::new(&a, m, k), Matrix::new(&a, k, m).transposed()] {
                     for b in [Matrix::new(&b, k, n), Matrix::new(&b, n, k).transposed()] {
-                        for onto in [Onto::Nothing, Onto::Result, Onto::Bias(&bias)] {
-                            let before = numbers(m * n, 4);
-                            let mut found = before.clone();
-                            product_into(precision, a, b, onto, &mut found);
-                            check(precision, a, b, onto, &before, &found);
+                        for onto in [Onto::Nothing, Onto::Bias(&bias)] {
+                            check(precision, a, b, onto, &product(precision, a, b, onto, Activated::No));
                         }
                         let packed = PackedRight::new(precision, b);
-                        check(
-                            precision,
-                            a,
-                            b,
-                            Onto::Nothing,
-                            &[],
-                            &product_packed(a, &packed, Onto::Nothing),
-                        );
+                        let found = product_packed(a, &packed, Onto::Nothing, Activated::No);
+                        check(precision, a, b, Onto::Nothing, &found);
                     }
                 }
+            }
+        }
+    }
+
+    /// With the activation applied before or after, in a pass of its own.
+    #[test]
+    fn activations_inside_products_change_no_bit() {
+        let curve = Curve::Gelu;
+        for precision in [Precision::F32, Precision::Bf16] {
+            for [m, k, n] in SHAPES.into_iter().chain([[300, 100, 70]]) {
+                let (a, b, x) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
+                let (left, right) = (Matrix::new(&a, m, k), Matrix::new(&b, k, n));
+                let activated = curve.forward(&a);
+                let plain = Matrix::new(&activated, m, k);
+                assert_eq!(
+                    product(precision, left, right, Onto::Nothing, Activated::Left(curve)),
+                    product(precision, plain, right, Onto::Nothing, Activated::No),
+                );
+                let slope = Activated::Slope(curve, Matrix::new(&x, m, n));
+                let mut expected = product(precision, left, right, Onto::Nothing, Activated::No);
+                curve.backward(&x, &mut expected);
+                assert_eq!(product(precision, left, right, Onto::Nothing, slope), expected);
+                let packed = PackedRight::activated(precision, left, curve);
+                assert_eq!(packed.words, PackedRight::new(precision, plain).words);
             }
         }
     }
@@ -424,7 +532,8 @@ mod tests {
         let a = Matrix { data: &data[7..], rows: 9, columns: 20, row_stride: 50, column_stride: 1 };
         let b = Matrix::new(&b, 20, 9);
         for precision in [Precision::F32, Precision::Bf16] {
-            check(precision, a, b, Onto::Nothing, &[], &product(precision, a, b, Onto::Nothing));
+            let found = product(precision, a, b, Onto::Nothing, Activated::No);
+            check(precision, a, b, Onto::Nothing, &found);
         }
     }
 
@@ -435,7 +544,8 @@ mod tests {
             let run = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 pool.install(|| {
-                    product(Precision::Bf16, Matrix::new(&a, m, k), Matrix::new(&b, k, n), Onto::Nothing)
+                    let (a, b) = (Matrix::new(&a, m, k), Matrix::new(&b, k, n));
+                    product(Precision::Bf16, a, b, Onto::Nothing, Activated::No)
                 })
             };
             assert_eq!(run(1), run(3));

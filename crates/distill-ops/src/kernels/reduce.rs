@@ -32,22 +32,9 @@ pub(crate) fn in_order(parts: Vec<Vec<f32>>) -> Vec<f32> {
     sums
 }
 
-/// `a += b`.
-pub(crate) fn add_in_place(a: &mut [f32], b: &[f32]) {
-    assert_eq!(a.len(), b.len());
-    each_piece(a.chunks_mut(PIECE).zip(b.chunks(PIECE)), |(a, b)| add(a, b));
-}
-
-/// Whether no element is infinite or NaN.
-pub(crate) fn all_finite(x: &[f32]) -> bool {
-    each_piece(x.chunks(PIECE), finite).into_iter().all(|finite| finite)
-}
-
 for_each_isa! { fn squares(x: &[f32]) -> f64 = squares_body }
 for_each_isa! { fn add_rows(x: &[f32], sums: &mut [f32]) = add_rows_body }
 for_each_isa! { fn add(a: &mut [f32], b: &[f32]) = add_body }
-for_each_isa! { fn finite(x: &[f32]) -> bool = finite_body }
-
 #[inline(always)]
 fn squares_body<const FMA: bool>(x: &[f32]) -> f64 {
     const LANES: usize = 32;
@@ -87,13 +74,6 @@ fn add_body<const FMA: bool>(a: &mut [f32], b: &[f32]) {
     for (a, b) in a.iter_mut().zip(b) {
         *a += b;
     }
-}
-
-#[inline(always)]
-fn finite_body<const FMA: bool>(x: &[f32]) -> bool {
-    // Infinite and NaN are the numbers whose exponent is all ones; as integers, the largest magnitudes.
-    let largest = x.iter().fold(0, |largest, x| largest.max(x.to_bits() & 0x7fff_ffff));
-    largest < 0x7f80_0000
 }
 
 #[cfg(test)]
@@ -138,32 +118,5 @@ mod tests {
             pool.install(|| (sum_of_squares(&x).to_bits(), column_sums(&x[..rows * 385], rows, 385)))
         };
         assert_eq!(run(1), run(5));
-    }
-
-    #[test]
-    fn additions_reach_each_element() {
-        for len in [0, 1, 17, 2 * PIECE + 3] {
-            let (mut a, b) = (wave(len), vec![1.0; len]);
-            let expected: Vec<f32> = a.iter().map(|a| a + 1.0).collect();
-            add_in_place(&mut a, &b);
-            assert_eq!(a, expected);
-        }
-    }
-
-    #[test]
-    fn one_bad_element_anywhere_is_found() {
-        for len in [1, 17, 2 * PIECE + 3] {
-            let mut x = wave(len);
-            x[len / 2] = f32::MAX;
-            assert!(all_finite(&x));
-            for at in [0, len / 2, len - 1] {
-                for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-                    let good = std::mem::replace(&mut x[at], bad);
-                    assert!(!all_finite(&x));
-                    x[at] = good;
-                }
-            }
-        }
-        assert!(all_finite(&[]));
     }
 }

@@ -1,0 +1,115 @@
+//! Operands that are packed once for several products.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::Bytes;
+
+use crate::flex_op::{matrix, values};
+use crate::kernels::{Matrix, PackedRight};
+use crate::precision::Precision;
+
+/// Which part of whose memory was packed, and for what.
+#[derive(Debug, Clone)]
+struct Source {
+    /// Keeps the memory's address from being used again, not the memory; whoever changes the values in place finds the
+    /// memory shared, and moves them.
+    memory: Weak<Bytes>,
+    /// Where the values begin, and how they lie.
+    part: [usize; 4],
+    precision: Precision,
+}
+
+impl Source {
+    fn new(precision: Precision, tensor: &FlexTensor, b: Matrix<'_>) -> Self {
+        let part = [tensor.layout().start_offset(), b.rows, b.columns, b.row_stride];
+        Self { memory: Arc::downgrade(&tensor.data_arc()), part, precision }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.memory.ptr_eq(&other.memory)
+            && self.memory.strong_count() > 0
+            && self.part == other.part
+            && self.precision == other.precision
+    }
+}
+
+thread_local! {
+    /// The latest input: queries, keys and values have the same.
+    static INPUT: RefCell<Option<(Source, Weak<PackedRight>)>> = const { RefCell::new(None) };
+}
+
+/// `x`, `[rows, inputs]`, as the right operand of a weight's gradient.
+pub(crate) fn packed_input(precision: Precision, x: &FlexTensor) -> Arc<PackedRight> {
+    let source = Source::new(precision, x, matrix(x));
+    let known = INPUT.with_borrow(|input| {
+        input.as_ref().filter(|(known, _)| known.is(&source)).and_then(|(_, packed)| packed.upgrade())
+    });
+    known.unwrap_or_else(|| {
+        let packed = Arc::new(PackedRight::new(precision, matrix(x)));
+        INPUT.replace(Some((source, Arc::downgrade(&packed))));
+        packed
+    })
+}
+
+/// Packed weights by the address of what was packed.
+type Weights = HashMap<usize, (Source, Arc<PackedRight>)>;
+
+/// The weights of models that only predict.
+static WEIGHTS: LazyLock<Mutex<Weights>> = LazyLock::new(Mutex::default);
+
+/// `weight`, `[outputs, inputs]`, transposed, as the right operand of a prediction; kept as long as the weight lives.
+pub(crate) fn packed_weight(precision: Precision, weight: &FlexTensor) -> Arc<PackedRight> {
+    let b = matrix(weight).transposed();
+    let source = Source::new(precision, weight, b);
+    let address = values(weight).as_ptr() as usize;
+    let mut weights = WEIGHTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((known, packed)) = weights.get(&address)
+        && known.is(&source)
+    {
+        return packed.clone();
+    }
+    weights.retain(|_, (source, _)| source.memory.strong_count() > 0);
+    let packed = Arc::new(PackedRight::new(precision, b));
+    weights.insert(address, (source, packed.clone()));
+    packed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flex_op::tensor_of;
+    use crate::test_support::numbers;
+
+    #[test]
+    fn the_same_values_are_packed_once_and_others_anew() {
+        let tensor = |seed| tensor_of(numbers(40 * 50, seed, 1.0), [40, 50]);
+        let (a, b) = (tensor(1), tensor(2));
+        for packed in [packed_input, packed_weight] {
+            let first = packed(Precision::F32, &a);
+            assert!(Arc::ptr_eq(&first, &packed(Precision::F32, &a.clone())));
+            assert!(!Arc::ptr_eq(&first, &packed(Precision::Bf16, &a)));
+            assert!(!Arc::ptr_eq(&first, &packed(Precision::F32, &b)));
+            assert!(!Arc::ptr_eq(&first, &packed(Precision::F32, &a.reshape([50, 40].into()))));
+        }
+    }
+
+    #[test]
+    fn values_that_change_in_place_are_packed_anew() {
+        let mut weight = tensor_of(numbers(64, 1, 1.0), [8, 8]);
+        let first = packed_weight(Precision::F32, &weight);
+        weight.storage_mut::<f32>()[0] += 1.0;
+        assert!(!Arc::ptr_eq(&first, &packed_weight(Precision::F32, &weight)));
+    }
+
+    #[test]
+    fn weights_that_are_gone_are_forgotten() {
+        let weight = tensor_of(numbers(64, 1, 1.0), [8, 8]);
+        let packed = Arc::downgrade(&packed_weight(Precision::F32, &weight));
+        drop(weight);
+        let _other = packed_weight(Precision::F32, &tensor_of(numbers(64, 2, 1.0), [8, 8]));
+        assert!(packed.upgrade().is_none());
+    }
+}
