@@ -154,7 +154,7 @@ impl AlbertModel {
         let mut layers =
             (0..self.encoder.num_hidden_layers).filter(|&layer| self.encoder.group_of(layer) == group);
         let first = layers.next()?;
-        Some(first + 1..=layers.last().unwrap_or(first) + 1)
+        Some(first + 1..=layers.next_back().unwrap_or(first) + 1)
     }
 
     fn pooled(&self, last: &Tensor<3>) -> Option<Tensor<2>> {

@@ -72,10 +72,10 @@ mod tests {
     fn lanes_are_blocks() {
         let (first, upper, key) = (u64::from(u32::MAX) - 3, 7 << 33 | 5, [11, 13]);
         let words = philox_lanes(first, upper, key);
-        for lane in 0..16 {
-            let ([low, high], [upper_low, upper_high]) = (halves(first + lane as u64), halves(upper));
+        for lane in 0..16u64 {
+            let ([low, high], [upper_low, upper_high]) = (halves(first + lane), halves(upper));
             let block = philox([low, high, upper_low, upper_high], key);
-            assert_eq!([0, 1, 2, 3].map(|word: usize| words[word][lane]), block);
+            assert_eq!(words.map(|word| word[lane as usize]), block);
         }
     }
 

@@ -144,8 +144,11 @@ const BLOCKS_AT_ONCE: usize = 48;
 /// Rows that [`PackedRight::activated`] has at once; a multiple of every block.
 const ACTIVATED_ROWS: usize = 64;
 
-/// Panels that one task packs or multiplies, where there are enough of them.
+/// Panels of columns that one task packs.
 const PANELS_PER_TASK: usize = 8;
+
+/// Rows that one task multiplies, where there are enough of them; whole panels of every kernel.
+const ROWS_PER_TASK: usize = 96;
 
 thread_local! {
     /// Rows of a matrix after an activation.
@@ -223,7 +226,8 @@ pub(crate) fn product_packed(
     let kernel = kernel(b.precision);
     let columns = b.columns;
     let work = Work { kernel, a, b, onto, activated };
-    let rows = kernel.rows * PANELS_PER_TASK;
+    let rows = ROWS_PER_TASK;
+    debug_assert!(rows.is_multiple_of(kernel.rows), "a task has whole panels");
     if a.rows * b.columns * a.columns < SERIAL_PRODUCT {
         work.rows(0, &mut result);
     } else if a.rows < 4 * rows && b.columns > kernel.columns {
