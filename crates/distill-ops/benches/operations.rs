@@ -245,7 +245,7 @@ fn of_adamw(len: usize) -> Case {
     let state = std::cell::RefCell::new(Some((flat(len), None)));
     let burns = std::cell::RefCell::new(Some((flat(len), flat(len), flat(len) * 0.0 + 1.0)));
     Case {
-        name: "adamw",
+        name: "adamw, gradient copied",
         shape: format!("{len}"),
         ours: Box::new(move || {
             let (parameter, moments) = state.take().expect("put back below");

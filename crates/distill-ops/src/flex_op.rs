@@ -1,6 +1,6 @@
 //! Operations with kernels of their own on burn's flex backend: the glue to burn, once for all of them.
 //!
-//! An operation is a value that implements [`FlexOp`]; [`apply1`] to [`apply7`] run it, and record it for the backward
+//! An operation is a value that implements [`FlexOp`]; [`apply1`] to [`apply4`] run it, and record it for the backward
 //! pass where gradients are wanted.
 
 use std::fmt::Debug;

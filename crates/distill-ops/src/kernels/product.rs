@@ -414,7 +414,8 @@ fn edge(kernel: MicroKernel, operands: Operands<'_>, start: Start<'_>, result: &
 #[allow(unsafe_code, clippy::uninit_vec)]
 pub(crate) fn uninitialised(len: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(len);
-    // SAFETY: the capacity is there, and any 32 bits are an f32; every caller overwrites all of them before it reads.
+    // SAFETY: the capacity is there; what it holds is nobody's to read until it is written, and every caller writes all
+    // of it before anybody reads.
     unsafe { values.set_len(len) };
     values
 }
