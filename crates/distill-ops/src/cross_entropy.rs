@@ -161,4 +161,26 @@ mod tests {
         let grad = logits.grad(&loss.sum.backward()).unwrap().into_data();
         assert_eq!(grad.as_slice::<f32>().unwrap(), [0.0; 9]);
     }
+
+    #[test]
+    fn fused_and_plain_agree() {
+        use crate::test_support::{compare, numbers};
+        for [rows, classes] in [[1, 2], [9, 4], [40, 3001]] {
+            let logits = (numbers(rows * classes, 1, 4.0), vec![rows, classes]);
+            let labels: Vec<i64> =
+                (0..rows).map(|row| if row % 3 == 1 { -100 } else { (row * 7 % classes) as i64 }).collect();
+            for smoothing in [0.0, 0.1] {
+                compare(2e-5, std::slice::from_ref(&logits), &mut |x| {
+                    let labels = || {
+                        let data = TensorData::new(labels.clone(), [rows]);
+                        Tensor::<1, Int>::from_data(data, &x[0].device())
+                    };
+                    [
+                        cross_entropy(x[0].matrix(), labels(), smoothing).sum,
+                        plain(x[0].matrix(), labels(), smoothing).sum,
+                    ]
+                });
+            }
+        }
+    }
 }

@@ -151,4 +151,18 @@ mod tests {
         assert_eq!(read(again.apply(x.clone(), 0.0)), [1.0; 400]);
         assert_eq!(read(again.apply(x, 0.5)), second);
     }
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn values_and_gradients_are_those_of_the_mask() {
+        use crate::test_support::{compare, numbers};
+        for len in [1, 70, 40_003] {
+            let multipliers = mask(key(1, 2, 3), 0, len, 0.3);
+            compare(1e-6, &[(numbers(len, 1, 1.0), vec![len])], &mut |x| {
+                let data = TensorData::new(multipliers.clone(), [len]);
+                let multipliers = Tensor::<1>::from_data(data, &x[0].flat().device());
+                [Dropout::new(1, 2, 3).apply(x[0].flat(), 0.3), x[0].flat() * multipliers]
+            });
+        }
+    }
 }

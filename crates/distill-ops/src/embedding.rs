@@ -71,4 +71,20 @@ mod tests {
         let grad = weight.grad(&y.sum().backward()).unwrap().into_data();
         assert_eq!(grad.as_slice::<f32>().unwrap(), [1.0, 1.0, 0.0, 0.0, 2.0, 2.0]);
     }
+
+    #[test]
+    fn fused_and_plain_agree() {
+        use crate::test_support::{compare, numbers};
+        use burn::tensor::TensorData;
+        for [rows, width, batch, seq] in [[1, 1, 1, 1], [11, 33, 3, 7], [500, 64, 16, 40]] {
+            let ids: Vec<i64> = (0..batch * seq).map(|i| (i * i % rows) as i64).collect();
+            compare(1e-5, &[(numbers(rows * width, 1, 1.0), vec![rows, width])], &mut |x| {
+                let ids = || {
+                    let data = TensorData::new(ids.clone(), [batch, seq]);
+                    Tensor::<2, Int>::from_data(data, &x[0].device())
+                };
+                [embedding(x[0].matrix(), ids()), module::embedding(x[0].matrix(), ids())]
+            });
+        }
+    }
 }

@@ -91,4 +91,14 @@ mod tests {
             close(&g, [-0.011_584_166_6, -0.082_964_083_8, 0.5, 0.867_369_903_5, 1.086_099_256_6]);
         }
     }
+
+    #[test]
+    fn fused_and_plain_agree() {
+        use crate::test_support::{compare, numbers};
+        for len in [1, 19, 40_000] {
+            let x = [(numbers(len, 1, 5.0), vec![len])];
+            compare(1e-5, &x, &mut |x| [gelu(x[0].flat()), plain_gelu(x[0].flat())]);
+            compare(1e-5, &x, &mut |x| [gelu_tanh(x[0].flat()), plain_gelu_tanh(x[0].flat())]);
+        }
+    }
 }

@@ -181,4 +181,30 @@ mod tests {
             assert!((grad.as_slice::<f32>().unwrap()[index] - difference).abs() < 2e-3);
         }
     }
+
+    #[test]
+    fn fused_and_plain_agree() {
+        use crate::test_support::{compare, numbers};
+        for [rows, width] in [[1, 17], [3, 33], [70, 384]] {
+            let x = |seed| (numbers(rows * width, seed, 2.0), vec![rows, width]);
+            let parameter = |seed| (numbers(width, seed, 1.0), vec![width]);
+            compare(2e-5, &[x(1), parameter(2), parameter(3)], &mut |x| {
+                let inputs = || (x[0].matrix(), x[1].flat(), x[2].flat());
+                let ((a, w, b), (a2, w2, b2)) = (inputs(), inputs());
+                [layer_norm(a, w, b, 1e-5), plain(a2, w2, b2, 1e-5)]
+            });
+            for p in [0.0, 0.3] {
+                compare(2e-5, &[x(1), x(4), parameter(2), parameter(3)], &mut |x| {
+                    let inputs = || (x[0].matrix(), x[1].matrix(), x[2].flat(), x[3].flat());
+                    let masks = || Dropout::new(1, 2, 3);
+                    let (a, r, w, b) = inputs();
+                    let fused = dropout_add_layer_norm(a, p, &mut masks(), r, w, b, 1e-5);
+                    let (a, r, w, b) = inputs();
+                    // The mask in burn's own operations: what is dropped of ones.
+                    let multipliers = masks().apply(a.ones_like().detach(), p);
+                    [fused, plain(a * multipliers + r, w, b, 1e-5)]
+                });
+            }
+        }
+    }
 }

@@ -198,8 +198,8 @@ fn right<const WORDS: u8>(b: Matrix<'_>, first: usize, panel: usize, out: &mut [
             let column = group * BLOCK;
             let live = columns.saturating_sub(column).min(BLOCK);
             let mut square: Square = [[0; BLOCK]; BLOCK];
-            if live == 0 {
-            } else if b.column_stride == 1 {
+            // Nothing lives beyond the last column: zeros.
+            if live > 0 && b.column_stride == 1 {
                 let mut lines: Square = [[0; BLOCK]; BLOCK];
                 for (row, line) in lines[..live].iter_mut().enumerate() {
                     let start = (first + column + row) * b.row_stride + k;
@@ -210,7 +210,7 @@ fn right<const WORDS: u8>(b: Matrix<'_>, first: usize, panel: usize, out: &mut [
                         *out = row[word];
                     }
                 }
-            } else {
+            } else if live > 0 {
                 square = across::<WORDS>(b, k, first + column, live);
             }
             for (out, line) in out.chunks_exact_mut(panel).zip(&square) {
