@@ -262,23 +262,31 @@ impl Work<'_> {
         (0..blocks.max(1)).step_by(BLOCKS_AT_ONCE).map(move |first| first..blocks.min(first + BLOCKS_AT_ONCE))
     }
 
-    /// Packs panels of the left operand, from row `first` on, as many as `rows` needs.
-    fn pack(&self, first: usize, rows: usize, out: &mut Vec<u32>) {
-        let panel_words = self.blocks() * self.kernel.rows * BLOCK;
-        let len = rows.div_ceil(self.kernel.rows) * panel_words;
-        if out.len() < len {
-            out.resize(len, 0);
+    /// Words of one panel of the left operand.
+    fn left_words(&self) -> usize {
+        self.blocks() * self.kernel.rows * BLOCK
+    }
+
+    /// `left`, long enough for so many rows.
+    fn room<'b>(&self, rows: usize, left: &'b mut Vec<u32>) -> &'b mut [u32] {
+        let len = rows.div_ceil(self.kernel.rows) * self.left_words();
+        if left.len() < len {
+            left.resize(len, 0);
         }
-        let out = &mut out[..len];
+        &mut left[..len]
+    }
+
+    /// Packs panels of the left operand, from row `first` on, as many as `rows` needs.
+    fn pack(&self, first: usize, rows: usize, out: &mut [u32]) {
         let Activated::Left(curve) = self.activated else {
             return pack_left(self.kernel.words, self.a, [first, rows], self.kernel.rows, out);
         };
         let columns = self.a.columns;
-        if panel_words == 0 {
+        if columns == 0 {
             return;
         }
         ACTIVATED.with_borrow_mut(|activated| {
-            for (panel, out) in out.chunks_exact_mut(panel_words).enumerate() {
+            for (panel, out) in out.chunks_exact_mut(self.left_words()).enumerate() {
                 let above = panel * self.kernel.rows;
                 let rows = self.kernel.rows.min(rows - above);
                 activated.resize(rows * columns, 0.0);
@@ -288,6 +296,19 @@ impl Work<'_> {
                 let activated = Matrix::new(activated, rows, columns);
                 pack_left(self.kernel.words, activated, [0, rows], self.kernel.rows, out);
             }
+        });
+    }
+
+    /// [`pack`](Self::pack) of all rows, on all threads where that pays.
+    fn pack_all(&self, out: &mut [u32]) {
+        let rows = self.a.rows;
+        if rows * self.a.columns < SERIAL_PACKING {
+            return self.pack(0, rows, out);
+        }
+        let task_words = ROWS_PER_TASK / self.kernel.rows * self.left_words();
+        out.par_chunks_mut(task_words).enumerate().for_each(|(task, out)| {
+            let first = task * ROWS_PER_TASK;
+            self.pack(first, ROWS_PER_TASK.min(rows - first), out);
         });
     }
 
@@ -304,7 +325,9 @@ impl Work<'_> {
     fn rows(&self, first: usize, result: &mut [f32]) {
         let columns = self.b.columns;
         LEFT.with_borrow_mut(|left| {
-            self.pack(first, result.len() / columns, left);
+            let rows = result.len() / columns;
+            let left = self.room(rows, left);
+            self.pack(first, rows, left);
             for blocks in self.block_ranges() {
                 for panel in 0..columns.div_ceil(self.kernel.columns) {
                     let at = panel * self.kernel.columns;
@@ -318,8 +341,10 @@ impl Work<'_> {
     /// All rows, each task with some panels of columns, put together at the end.
     fn column_tasks(&self, result: &mut [f32]) {
         let columns = self.b.columns;
-        let mut left = LEFT.take();
-        self.pack(0, self.a.rows, &mut left);
+        let mut buffer = LEFT.take();
+        let left = self.room(self.a.rows, &mut buffer);
+        self.pack_all(left);
+        let left = &*left;
         let panels = columns.div_ceil(self.kernel.columns);
         let width = self.kernel.columns;
         let strips: Vec<Vec<f32>> = (0..panels)
@@ -327,7 +352,7 @@ impl Work<'_> {
             .map(|panel| {
                 let mut strip = uninitialised(self.a.rows * width);
                 for blocks in self.block_ranges() {
-                    self.panel_of_columns(&left, panel, blocks, &mut strip, width, 0);
+                    self.panel_of_columns(left, panel, blocks, &mut strip, width, 0);
                 }
                 strip
             })
@@ -338,7 +363,7 @@ impl Work<'_> {
                 row[panel * width..panel * width + live].copy_from_slice(&strip[..live]);
             }
         }
-        LEFT.replace(left);
+        LEFT.replace(buffer);
         self.finish(0, result);
     }
 
@@ -473,7 +498,7 @@ mod tests {
         }
     }
 
-    const SHAPES: [[usize; 3]; 12] = [
+    const SHAPES: [[usize; 3]; 13] = [
         [1, 1, 1],
         [1, 384, 7],
         [2, 3, 5],
@@ -485,6 +510,7 @@ mod tests {
         [200, 70, 40],
         [33, 200, 1],
         [500, 1, 50],
+        [300, 100, 70],
         [3, 0, 4],
     ];
 
@@ -512,7 +538,7 @@ mod tests {
     fn activations_inside_products_change_no_bit() {
         let curve = Curve::Gelu;
         for precision in [Precision::F32, Precision::Bf16] {
-            for [m, k, n] in SHAPES.into_iter().chain([[300, 100, 70]]) {
+            for [m, k, n] in SHAPES {
                 let (a, b, x) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
                 let (left, right) = (Matrix::new(&a, m, k), Matrix::new(&b, k, n));
                 let activated = curve.forward(&a);
@@ -544,7 +570,7 @@ mod tests {
 
     #[test]
     fn the_number_of_threads_changes_nothing() {
-        for (m, k, n) in [(500, 300, 200), (30, 400, 500)] {
+        for (m, k, n) in [(500, 300, 200), (30, 400, 500), (300, 100, 70)] {
             let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
             let run = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
