@@ -302,7 +302,7 @@ impl Work<'_> {
     /// [`pack`](Self::pack) of all rows, on all threads where that pays.
     fn pack_all(&self, out: &mut [u32]) {
         let rows = self.a.rows;
-        if rows * self.a.columns < SERIAL_PACKING {
+        if rows <= ROWS_PER_TASK || rows * self.a.columns < SERIAL_PACKING {
             return self.pack(0, rows, out);
         }
         let task_words = ROWS_PER_TASK / self.kernel.rows * self.left_words();
