@@ -14,7 +14,7 @@ use crate::type_schema::{schema_for, schema_of};
 /// A registered component, as far as recipes see it: its name and the keys that it takes.
 #[derive(Clone, Debug)]
 pub struct ComponentSchema {
-    /// The table that it stands in: `task` or `model`.
+    /// The table that it stands in: `task`, `model`, or the list `distill.losses`.
     pub table: &'static str,
     /// The key of that table that names it: `kind` or `architecture`.
     pub tag: &'static str,
@@ -85,8 +85,9 @@ pub fn unknown_component_fault(component: &Component, what: &str, known: &[&str]
     component.fault_at(tag, message, Some(help))
 }
 
-/// Those of `components` that stand in this table.
+/// Those of `components` that stand in this table; a student is a model.
 pub(crate) fn registered_for<'c>(components: &'c [ComponentSchema], table: &str) -> Vec<&'c ComponentSchema> {
+    let table = if table == "student" { "model" } else { table };
     components.iter().filter(|component| component.table == table).collect()
 }
 

@@ -25,6 +25,8 @@ pub fn json_schema(components: &[ComponentSchema]) -> Json {
                 required.push(entry.key.into());
             }
         }
+        let stages = stages(properties);
+        properties.insert(crate::stages::KEY.to_string(), stages);
     }
     let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -45,9 +47,79 @@ pub fn json_schema(components: &[ComponentSchema]) -> Json {
     schema
 }
 
+/// The forms of an item that names one of `components`, and the definitions that they refer to.
+pub(crate) fn component_forms(components: &[&ComponentSchema]) -> (Vec<Json>, Map<String, Json>) {
+    let mut definitions = Map::new();
+    let forms = components
+        .iter()
+        .map(|component| {
+            let mut form = component.schema.as_value().clone();
+            if let Some(Json::Object(own)) = form.as_object_mut().and_then(|form| form.remove("$defs")) {
+                definitions.extend(own);
+            }
+            let tag = json!({ "const": component.name });
+            if let Some(form) = form.as_object_mut() {
+                let mut properties = Map::new();
+                properties.insert(component.tag.to_string(), tag);
+                if let Some(Json::Object(own)) = form.remove("properties") {
+                    properties.extend(own);
+                }
+                let mut required = vec![Json::from(component.tag)];
+                if let Some(Json::Array(own)) = form.remove("required") {
+                    required.extend(own);
+                }
+                form.insert("type".to_string(), "object".into());
+                form.insert("properties".to_string(), properties.into());
+                form.insert("required".to_string(), required.into());
+                form.insert("additionalProperties".to_string(), false.into());
+            }
+            form
+        })
+        .collect();
+    (forms, definitions)
+}
+
+/// The schema of `[[stage]]`: the tables of a recipe, each of which may be written in part.
+fn stages(root: &Map<String, Json>) -> Json {
+    let mut properties = Map::new();
+    properties.insert(
+        "name".to_string(),
+        json!({ "type": "string", "minLength": 1, "description": "Name of the stage; one word without `/`." }),
+    );
+    for entry in TABLES.iter().filter(|entry| crate::stages::is_of_a_stage(entry.key)) {
+        if let Some(table) = root.get(entry.key) {
+            properties.insert(entry.key.to_string(), without_required(table.clone()));
+        }
+    }
+    json!({
+        "type": "array",
+        "minItems": 1,
+        "description": "Stages that run in order, each starting from the model of the last; a stage's tables are laid over those of the recipe.",
+        "items": { "type": "object", "required": ["name"], "properties": properties, "additionalProperties": false }
+    })
+}
+
+fn without_required(schema: Json) -> Json {
+    match schema {
+        Json::Object(mut object) => {
+            object.remove("required");
+            if let Some(Json::Array(forms)) = object.remove("oneOf") {
+                let forms: Vec<Json> = forms.into_iter().map(without_required).collect();
+                object.insert("anyOf".to_string(), forms.into());
+            }
+            Json::Object(object)
+        }
+        other => other,
+    }
+}
+
 /// The schema of one table.
 fn table(entry: &Entry, components: &[ComponentSchema], definitions: &mut Map<String, Json>) -> Json {
-    let plain = embedded(&(entry.schema)(), entry.key, definitions);
+    let own = match entry.key {
+        "distill" => crate::tables::distill::schema(components),
+        _ => (entry.schema)(),
+    };
+    let plain = embedded(&own, entry.key, definitions);
     let registered = registered_for(components, entry.key);
     let mut forms = Vec::new();
     if let (Some(tag), false) = (entry.tag, registered.is_empty()) {

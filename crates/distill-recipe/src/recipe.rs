@@ -10,10 +10,13 @@ use crate::device::{Device, device_fault};
 use crate::document::{Document, ToDocument};
 use crate::fault::{Fault, Faults};
 use crate::schema::Homes;
+use crate::tables::augment::AugmentTable;
 use crate::tables::data::DataTable;
+use crate::tables::distill::{self, Distill};
 use crate::tables::head::{self, Head};
 use crate::tables::model::{self, ModelTable};
 use crate::tables::parse;
+use crate::tables::teacher::TeacherTable;
 use crate::tables::tokenizer::TokenizerTable;
 use crate::tables::train::TrainTable;
 
@@ -30,8 +33,14 @@ pub struct Recipe {
     pub device: String,
     /// What the model is to learn.
     pub task: Component,
-    /// The model to start from.
+    /// The model to start from; the student, where there is a teacher.
     pub model: ModelTable,
+    /// What the student learns from.
+    pub teacher: Option<TeacherTable>,
+    /// What it learns.
+    pub distill: Option<Distill>,
+    /// Changed copies of the training texts.
+    pub augment: Option<AugmentTable>,
     /// The tokenizer, if not the model's own.
     pub tokenizer: Option<TokenizerTable>,
     /// Where the examples come from.
@@ -64,6 +73,10 @@ impl Recipe {
             .get("task")
             .and_then(|node| component::take(node, "task", "kind", components, &homes, &mut faults));
         let model = model::parse(&document, components, &homes, &mut faults);
+        let teacher = parse::table::<TeacherTable>(&document, &homes, &mut faults);
+        let distill = distill::parse(&document, components, &homes, &mut faults);
+        let augment = parse::table::<AugmentTable>(&document, &homes, &mut faults);
+        distillation_faults(&document, &mut faults);
         let tokenizer = parse::table::<TokenizerTable>(&document, &homes, &mut faults);
         let data = parse::table::<DataTable>(&document, &homes, &mut faults);
         let train = match document.root.get("train") {
@@ -80,6 +93,9 @@ impl Recipe {
                     device,
                     task,
                     model,
+                    teacher,
+                    distill,
+                    augment,
                     tokenizer,
                     data,
                     train,
@@ -94,6 +110,11 @@ impl Recipe {
     pub fn device_choice(&self) -> Device {
         // The form was checked when the recipe was read.
         Device::parse(&self.device).unwrap_or(Device::Auto)
+    }
+
+    /// The table that the model stands in: `model`, or `student` where there is a teacher.
+    pub fn model_table(&self) -> &'static str {
+        if self.teacher.is_some() { "student" } else { "model" }
     }
 
     /// A fault at a key of the recipe (`train.warmup_ratio`), or at the nearest written one above
@@ -117,11 +138,17 @@ impl Recipe {
         all.insert("output_dir".to_string(), json(&self.output_dir));
         all.insert("device".to_string(), self.device.clone().into());
         all.insert("task".to_string(), self.task.to_json());
-        let model = match &self.model {
-            ModelTable::Pretrained { path } => serde_json::json!({ "path": path }),
-            ModelTable::Scratch(component) => component.to_json(),
-        };
-        all.insert("model".to_string(), model);
+        let key = self.model_table();
+        all.insert(key.to_string(), self.model.to_json());
+        if let Some(teacher) = &self.teacher {
+            all.insert("teacher".to_string(), json(teacher));
+        }
+        if let Some(distill) = &self.distill {
+            all.insert("distill".to_string(), json(&distill.table));
+        }
+        if let Some(augment) = &self.augment {
+            all.insert("augment".to_string(), json(augment));
+        }
         if let Some(tokenizer) = &self.tokenizer {
             all.insert("tokenizer".to_string(), json(tokenizer));
         }
@@ -134,6 +161,24 @@ impl Recipe {
     pub fn resolved_toml(&self) -> String {
         toml::Value::try_from(self.resolved()).map(|value| value.to_string_document()).unwrap_or_default()
     }
+}
+
+/// `[teacher]` and `[distill]` need each other, and `[augment]` needs both.
+fn distillation_faults(document: &Document, faults: &mut Vec<Fault>) {
+    let written = |key: &str| document.root.get(key);
+    let mut missing = |there: &str, wanted: &str, help: &str| {
+        if let (Some(node), None) = (written(there), written(wanted)) {
+            let message = format!("`[{there}]` needs a `[{wanted}]`");
+            faults.push(Fault::new(message, node.key_label()).with_help(help));
+        }
+    };
+    missing("teacher", "distill", "write `[distill]` with `method = \"soft_labels\"`");
+    missing(
+        "distill",
+        "teacher",
+        "write `[teacher]` with `path = \"...\"`, a folder or hub id of a trained model",
+    );
+    missing("augment", "teacher", "copies of the texts are labelled by a teacher");
 }
 
 /// A table as JSON, without the keys that have no value.
@@ -249,7 +294,7 @@ help: the folder itself is `output_dir`
 
 error: unknown key `sede` in the recipe
   --> r.toml:2:1
-help: did you mean `seed`? the recipe takes `name`, `seed`, `output_dir`, `device`, `task`, `model`, `tokenizer`, `data` and `train`
+help: did you mean `seed`? the recipe takes `name`, `seed`, `output_dir`, `device`, `task`, `model`, `teacher`, `student`, `distill`, `tokenizer`, `data`, `augment` and `train`
 
 error: `device` must be `auto`, `flex`, `ndarray`, `cuda` or `cuda:N`, found `cuda:x`
   --> r.toml:3:10
@@ -318,7 +363,7 @@ help: `seed` belongs at the top of the recipe, before the first table"#
              --> --set train.learning_rate=fast\n\n\
              error: unknown key `foo` in the recipe\n  --> --set foo.bar=1\n\
              help: the recipe takes `name`, `seed`, `output_dir`, `device`, `task`, `model`, \
-             `tokenizer`, `data` and `train`"
+             `teacher`, `student`, `distill`, `tokenizer`, `data`, `augment` and `train`"
         );
         let faults = read(MINIMAL, &["train.epochz=1"]).unwrap_err();
         let at = faults.locate(&faults.faults[0].labels[0]);

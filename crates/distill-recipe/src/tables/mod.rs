@@ -1,11 +1,15 @@
 //! The tables of a recipe: one file a table, one line of registration each.
 
+pub(crate) mod augment;
 pub(crate) mod data;
+pub(crate) mod distill;
 pub(crate) mod head;
 pub(crate) mod model;
 pub(crate) mod one_or_many;
 pub(crate) mod parse;
+pub(crate) mod student;
 pub(crate) mod task;
+pub(crate) mod teacher;
 pub(crate) mod tokenizer;
 pub(crate) mod train;
 
@@ -46,10 +50,32 @@ pub(crate) const TABLES: &[Entry] = &[
     },
     Entry {
         key: "model",
-        presence: Presence::Required,
+        // Or `[student]` in its place.
+        presence: Presence::Optional,
         about: "The model: one to start from (`path`), or one from scratch (`architecture` and its sizes).",
         schema: schema_of::<model::ModelForm>,
         tag: Some("architecture"),
+    },
+    Entry {
+        key: "teacher",
+        presence: Presence::Optional,
+        about: "The trained model, or models, that the student learns from.",
+        schema: schema_of::<teacher::TeacherTable>,
+        tag: None,
+    },
+    Entry {
+        key: "student",
+        presence: Presence::Optional,
+        about: "In place of `[model]` where there is a teacher: one to start from (`path`), one from scratch (`architecture`), or one made of the teacher (`init`).",
+        schema: schema_of::<student::StudentForm>,
+        tag: Some("architecture"),
+    },
+    Entry {
+        key: "distill",
+        presence: Presence::Optional,
+        about: "What the student learns from its teacher.",
+        schema: schema_of::<distill::DistillTable>,
+        tag: None,
     },
     Entry {
         key: "tokenizer",
@@ -63,6 +89,13 @@ pub(crate) const TABLES: &[Entry] = &[
         presence: Presence::Required,
         about: "Where the examples come from and how they are read.",
         schema: schema_of::<data::DataTable>,
+        tag: None,
+    },
+    Entry {
+        key: "augment",
+        presence: Presence::Optional,
+        about: "Changed copies of the training texts, labelled by the teacher.",
+        schema: schema_of::<augment::AugmentTable>,
         tag: None,
     },
     Entry {

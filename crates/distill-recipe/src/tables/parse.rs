@@ -88,7 +88,6 @@ pub(crate) fn missing_tables(document: &Document, faults: &mut Vec<Fault>) {
             let (first, _) = entry.about.split_once(['.', ';', ':']).unwrap_or((entry.about, ""));
             let help = match entry.key {
                 "task" => "write `[task]` with `kind = \"...\"`".to_string(),
-                "model" => "write `[model]` with `path = \"...\"`, a folder or a hub id".to_string(),
                 "data" => "write `[data]` with `train = \"...\"`, a file or a hub data set".to_string(),
                 _ => first.to_lowercase(),
             };

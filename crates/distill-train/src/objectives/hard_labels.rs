@@ -1,23 +1,67 @@
 //! Cross entropy with the labels of the data set.
 
-use super::{Objective, Targets};
+use super::{Level, Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, keys_of, one};
 use burn::tensor::{Int, Tensor, TensorData};
-use distill_models::ModelOutput;
 use distill_ops::cross_entropy;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// The line of the registry.
-pub const OBJECTIVE: Objective = Objective { name: "hard_labels", loss_sum: hard_labels };
+pub(super) const KIND: ObjectiveKind = ObjectiveKind::of::<HardLabels>("hard_labels", false);
 
-/// Sum over the examples of the cross entropy with their labels, in nats.
+/// Cross entropy with the labels of the data set; texts without a label take no part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HardLabels {
+    /// Factor on the loss; number from 0, default 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0.0))]
+    pub(super) weight: f64,
+}
+
+impl ObjectiveConfig for HardLabels {
+    fn kind(&self) -> &'static str {
+        KIND.name
+    }
+
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn keys(&self) -> serde_json::Value {
+        keys_of(self)
+    }
+
+    fn build(&self, pair: &Pair<'_>) -> Result<Box<dyn Objective>, Unfit> {
+        match pair.level {
+            Level::Sequence => Ok(Box::new(LabelCrossEntropy)),
+            Level::Token => Err(Unfit::new(
+                "`hard_labels` needs labelled texts, and this task has none",
+                "use `masked_lm`, which learns from hidden tokens",
+            )),
+        }
+    }
+}
+
+/// Sum over the rows of the logits of the cross entropy with their labels, in nats; −100 is skipped.
 ///
 /// With smoothing ε the target is `(1 − ε) · one_hot + ε / classes` (Szegedy et al. 2016, §7, arXiv:1512.00567).
-///
-/// # Shapes
-/// - `output.logits`: `[rows, num_labels]`
-/// - `targets.labels`: `rows` class ids, −100 skipped
-/// - returns `[1]`
-pub fn hard_labels(output: &ModelOutput, targets: &Targets<'_>) -> Tensor<1> {
-    let labels = TensorData::new(targets.labels.to_vec(), [targets.labels.len()]);
-    let labels: Tensor<1, Int> = Tensor::from_data(labels, targets.device);
-    cross_entropy(output.logits.clone(), labels, targets.label_smoothing).sum
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LabelCrossEntropy;
+
+impl Objective for LabelCrossEntropy {
+    fn needs(&self) -> Needs {
+        Needs { student_logits: true, ..Needs::default() }
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Label
+    }
+
+    fn loss_sum(&self, outputs: &Outputs<'_>) -> Tensor<1> {
+        let targets = outputs.targets;
+        let labels = TensorData::new(targets.labels.to_vec(), [targets.labels.len()]);
+        let labels: Tensor<1, Int> = Tensor::from_data(labels, targets.device);
+        cross_entropy(outputs.student.logits.clone(), labels, targets.label_smoothing).sum
+    }
 }

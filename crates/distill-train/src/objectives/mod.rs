@@ -1,30 +1,248 @@
-//! What a run minimises: one file an objective, one line here.
+//! What a run minimises: one file a loss, one line in [`OBJECTIVES`].
+//!
+//! A recipe's loss is parsed into an [`ObjectiveConfig`], which needs no model; with the sizes of student and teacher
+//! ([`Pair`]) it becomes an [`Objective`]. [`Losses`] are those of a run with their weights.
 
-pub mod hard_labels;
+mod attention;
+mod cosine;
+mod embeddings;
+mod hard_labels;
+mod hidden_states;
+mod layer_map;
+mod losses;
+mod masked_lm;
+mod presets;
+mod projection;
+mod relations;
+mod soft_labels;
+mod token_rows;
+
+pub use layer_map::LayerMap;
+pub use losses::{Losses, Needs, StepCounts, WeightedObjective};
+pub use presets::{method_losses, usual_losses};
+pub use projection::{PROJECTION_PREFIX, Projection};
 
 use burn::tensor::{Device, Tensor};
-use distill_models::ModelOutput;
+use distill_models::{EncoderConfig, ModelOutput};
+use distill_recipe::{Component, Fault};
+use schemars::{JsonSchema, Schema};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
 
-/// What an objective may look at besides the model's output.
+/// A kind of loss: its name in recipes and logs, its keys, and how they are read.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectiveKind {
+    /// `kind` in recipes.
+    pub name: &'static str,
+    /// Whether it compares with a teacher.
+    pub needs_teacher: bool,
+    /// Schema of its keys.
+    pub schema: fn() -> Schema,
+    /// Reads them; faults go into the list.
+    pub parse: fn(&Component, &mut Vec<Fault>) -> Option<Box<dyn ObjectiveConfig>>,
+}
+
+impl ObjectiveKind {
+    const fn of<C: ObjectiveConfig + DeserializeOwned + JsonSchema + 'static>(
+        name: &'static str,
+        needs_teacher: bool,
+    ) -> Self {
+        Self {
+            name,
+            needs_teacher,
+            schema: schema_of::<C>,
+            parse: |component, faults| {
+                component.parse::<C>(faults).map(|config| Box::new(config) as Box<dyn ObjectiveConfig>)
+            },
+        }
+    }
+}
+
+fn schema_of<C: JsonSchema>() -> Schema {
+    schemars::schema_for!(C)
+}
+
+/// Every kind of loss.
+pub const OBJECTIVES: &[ObjectiveKind] = &[
+    hard_labels::KIND,
+    soft_labels::KIND,
+    cosine::KIND,
+    hidden_states::KIND,
+    attention::KIND,
+    embeddings::KIND,
+    relations::KIND,
+    masked_lm::KIND,
+];
+
+/// A loss as a recipe asks for it.
+pub trait ObjectiveConfig: fmt::Debug + Send + Sync {
+    /// `kind` in recipes.
+    fn kind(&self) -> &'static str;
+
+    /// Factor on its value in the sum that is minimised.
+    fn weight(&self) -> f64;
+
+    /// The keys as JSON, without `kind`, defaults filled in.
+    fn keys(&self) -> serde_json::Value;
+
+    /// The loss between these two.
+    ///
+    /// # Errors
+    /// [`Unfit`] where student and teacher cannot be compared so.
+    fn build(&self, pair: &Pair<'_>) -> Result<Box<dyn Objective>, Unfit>;
+}
+
+/// A config's keys as JSON.
+fn keys_of(config: &impl Serialize) -> serde_json::Value {
+    serde_json::to_value(config).unwrap_or_default()
+}
+
+/// Default of every `weight`.
+fn one() -> f64 {
+    1.0
+}
+
+/// Whether logits belong to whole texts or to their tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// `[batch, num_labels]`.
+    Sequence,
+    /// `[batch · seq, vocab]`.
+    Token,
+}
+
+/// Student and teacher, as far as losses care.
+#[derive(Clone, Copy)]
+pub struct Pair<'a> {
+    /// The student's sizes.
+    pub student: &'a dyn EncoderConfig,
+    /// The teacher's; `None` without one. Of several, the first.
+    pub teacher: Option<&'a dyn EncoderConfig>,
+    /// How many teachers there are.
+    pub teachers: usize,
+    /// Whether both split texts into the same tokens.
+    pub same_tokens: bool,
+    /// What the logits belong to.
+    pub level: Level,
+}
+
+impl<'a> Pair<'a> {
+    /// The one teacher, token by token, of a loss that looks inside of it.
+    fn inner_teacher(&self, kind: &str) -> Result<&'a dyn EncoderConfig, Unfit> {
+        let teacher = self.any_teacher(kind)?;
+        if self.teachers > 1 {
+            return Err(Unfit::new(
+                format!("`{kind}` compares with the inside of one teacher, and there are {}", self.teachers),
+                "name one teacher by `path`, or keep losses on logits: `soft_labels`",
+            ));
+        }
+        if !self.same_tokens {
+            return Err(Unfit::new(
+                format!("`{kind}` compares token by token, and student and teacher split texts differently"),
+                "use models that share a tokenizer, or losses on whole texts: `soft_labels`",
+            ));
+        }
+        Ok(teacher)
+    }
+
+    fn any_teacher(&self, kind: &str) -> Result<&'a dyn EncoderConfig, Unfit> {
+        self.teacher.ok_or_else(|| {
+            Unfit::new(format!("`{kind}` needs a teacher"), "write `[teacher]` with `path = \"...\"`")
+        })
+    }
+}
+
+/// Why a loss cannot be had between these two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// The key of the loss that is at fault; `kind` where it is none of them.
+    pub key: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// The way out.
+    pub help: String,
+}
+
+impl Unfit {
+    fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { key: "kind", message: message.into(), help: help.into() }
+    }
+
+    fn at(key: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { key, ..Self::new(message, help) }
+    }
+}
+
+/// A loss, ready to be computed.
+pub trait Objective: fmt::Debug + Send + Sync {
+    /// What the forward passes must hand back.
+    fn needs(&self) -> Needs;
+
+    /// What the value is a mean over.
+    fn unit(&self) -> Unit;
+
+    /// The loss *summed* over its units, `[1]`: the loop divides by those of the whole step, so that 4 micro-batches of 8
+    /// give the gradient of one batch of 32.
+    fn loss_sum(&self, outputs: &Outputs<'_>) -> Tensor<1>;
+}
+
+/// What a loss is a mean over, counted over a whole step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Labels that are not −100, of texts or of tokens.
+    Label,
+    /// Texts.
+    Example,
+    /// Tokens, padding not counted.
+    Token,
+    /// Tokens, padding counted.
+    Cell,
+    /// Pairs of tokens of a text, padding counted.
+    CellPair,
+}
+
+/// What a loss looks at.
+#[derive(Clone, Copy)]
+pub struct Outputs<'a> {
+    /// The student's output, with its graph.
+    pub student: &'a ModelOutput,
+    /// The teacher's, without.
+    pub teacher: Option<&'a TeacherOutput>,
+    /// The learned projection of the student's width to the teacher's, where one is needed.
+    pub projection: Option<&'a Projection>,
+    /// Labels and masks.
+    pub targets: &'a Targets<'a>,
+}
+
+impl<'a> Outputs<'a> {
+    /// What the teacher computed; the loop asks it for whatever [`Objective::needs`] says.
+    fn teacher_output(&self) -> &'a ModelOutput {
+        let output = self.teacher.and_then(|teacher| teacher.output.as_ref());
+        output.expect("the teacher was asked for what the loss needs")
+    }
+}
+
+/// What the teachers say of a batch, on the student's device, without a graph.
+#[derive(Clone, Debug, Default)]
+pub struct TeacherOutput {
+    /// Logits of each teacher with its weight; the weights sum to 1.
+    pub logits: Vec<(f64, Tensor<2>)>,
+    /// Of the one teacher, where a loss looks inside of it.
+    pub output: Option<ModelOutput>,
+}
+
+/// Labels and masks of a batch, on the host.
 #[derive(Clone, Copy, Debug)]
 pub struct Targets<'a> {
     /// A label for each row of the logits; −100 = ignored.
     pub labels: &'a [i64],
+    /// 1 = token, 0 = padding: `[batch, seq]`.
+    pub attention_mask: &'a [u8],
+    /// Rows and columns.
+    pub shape: [usize; 2],
     /// Share of the target that is spread over all labels.
     pub label_smoothing: f64,
-    /// The model's device.
+    /// The student's device.
     pub device: &'a Device,
 }
-
-/// A loss, by the name that recipes and logs use.
-#[derive(Clone, Copy, Debug)]
-pub struct Objective {
-    /// Its name.
-    pub name: &'static str,
-    /// The loss *summed* over the examples, `[1]`, in nats: the loop divides by the examples of the whole step, so that
-    /// 4 micro-batches of 8 give the gradient of one batch of 32.
-    pub loss_sum: fn(&ModelOutput, &Targets<'_>) -> Tensor<1>,
-}
-
-/// Every objective.
-pub const OBJECTIVES: &[Objective] = &[hard_labels::OBJECTIVE];

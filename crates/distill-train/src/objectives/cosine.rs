@@ -1,0 +1,74 @@
+//! The direction of the last hidden states; Sanh et al. 2019, §3 (arXiv:1910.01108).
+
+use super::projection::projected;
+use super::token_rows::token_mask;
+use super::{Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, keys_of, one};
+use burn::tensor::Tensor;
+use distill_models::ForwardOptions;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The line of the registry.
+pub(super) const KIND: ObjectiveKind = ObjectiveKind::of::<Cosine>("cosine", true);
+
+/// Keeps the length of a zero vector from being divided by; PyTorch's.
+const EPSILON: f64 = 1e-12;
+
+/// `1 − cos(student, teacher)` of the last hidden states, mean over tokens; a learned projection where widths differ.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cosine {
+    /// Factor on the loss; number from 0, default 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0.0))]
+    pub(super) weight: f64,
+}
+
+impl ObjectiveConfig for Cosine {
+    fn kind(&self) -> &'static str {
+        KIND.name
+    }
+
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn keys(&self) -> serde_json::Value {
+        keys_of(self)
+    }
+
+    fn build(&self, pair: &Pair<'_>) -> Result<Box<dyn Objective>, Unfit> {
+        let teacher = pair.inner_teacher(KIND.name)?;
+        Ok(Box::new(Directions { projection: teacher.hidden_size() != pair.student.hidden_size() }))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Directions {
+    projection: bool,
+}
+
+impl Objective for Directions {
+    fn needs(&self) -> Needs {
+        let last = ForwardOptions { last_hidden_state: true, ..ForwardOptions::default() };
+        Needs { student: last, teacher: last, projection: self.projection, ..Needs::default() }
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Token
+    }
+
+    fn loss_sum(&self, outputs: &Outputs<'_>) -> Tensor<1> {
+        let student = last(outputs.student.last_hidden_state.as_ref());
+        let student = projected(student, self.projection, outputs.projection);
+        let teacher = last(outputs.teacher_output().last_hidden_state.as_ref());
+        let dot = |a: &Tensor<3>, b: &Tensor<3>| (a.clone() * b.clone()).sum_dim(2).squeeze_dim::<2>(2);
+        let lengths = (dot(&student, &student) + EPSILON) * (dot(&teacher, &teacher) + EPSILON);
+        let cosine = dot(&student, &teacher) / lengths.sqrt();
+        ((cosine.neg() + 1.0) * token_mask(outputs.targets)).sum()
+    }
+}
+
+fn last(state: Option<&Tensor<3>>) -> Tensor<3> {
+    state.cloned().expect("the last hidden state was asked for")
+}

@@ -1,0 +1,167 @@
+//! The losses of a run together: their weights, what they need, what they are divided by.
+
+use super::{Objective, ObjectiveConfig, Outputs, Pair, Unfit, Unit};
+use burn::tensor::Tensor;
+use distill_data::{Batch, IGNORED_LABEL};
+use distill_models::ForwardOptions;
+use std::fmt;
+
+/// What losses need of the forward passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Of the student's, besides logits.
+    pub student: ForwardOptions,
+    /// Of the teacher's, besides logits.
+    pub teacher: ForwardOptions,
+    /// The logits of the teacher, or teachers.
+    pub teacher_logits: bool,
+    /// A learned projection of the student's width to the teacher's.
+    pub projection: bool,
+    /// Logits of the student: whether the head learns.
+    pub student_logits: bool,
+}
+
+impl Needs {
+    /// What either needs.
+    pub fn union(self, other: Self) -> Self {
+        Self {
+            student: self.student.union(other.student),
+            teacher: self.teacher.union(other.teacher),
+            teacher_logits: self.teacher_logits || other.teacher_logits,
+            projection: self.projection || other.projection,
+            student_logits: self.student_logits || other.student_logits,
+        }
+    }
+
+    /// Whether a loss looks at more of the teacher than its logits.
+    pub fn inside_of_teacher(&self) -> bool {
+        self.teacher != ForwardOptions::default()
+    }
+}
+
+/// A loss with its place in the sum.
+pub struct WeightedObjective {
+    /// Its name in logs: the kind, numbered where there are several of a kind.
+    pub name: String,
+    /// Factor on its mean.
+    pub weight: f64,
+    /// The loss.
+    pub objective: Box<dyn Objective>,
+}
+
+/// `Σ weight · mean(loss)`: what a run minimises.
+pub struct Losses(Vec<WeightedObjective>);
+
+impl fmt::Debug for Losses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|loss| (&loss.name, loss.weight))).finish()
+    }
+}
+
+impl Losses {
+    /// The losses of `configs` between a student and its teacher.
+    ///
+    /// # Errors
+    /// Each loss that cannot be had, by its number.
+    pub fn build(configs: &[Box<dyn ObjectiveConfig>], pair: &Pair<'_>) -> Result<Self, Vec<(usize, Unfit)>> {
+        let (mut built, mut unfit): (Vec<WeightedObjective>, _) = (Vec::new(), Vec::new());
+        for (index, config) in configs.iter().enumerate() {
+            let earlier = configs[..index].iter().filter(|other| other.kind() == config.kind()).count();
+            let name = match earlier {
+                0 => config.kind().to_owned(),
+                earlier => format!("{}_{}", config.kind(), earlier + 1),
+            };
+            match config.build(pair) {
+                Ok(objective) => built.push(WeightedObjective { name, weight: config.weight(), objective }),
+                Err(reason) => unfit.push((index, reason)),
+            }
+        }
+        if unfit.is_empty() { Ok(Self(built)) } else { Err(unfit) }
+    }
+
+    /// Each loss.
+    pub fn iter(&self) -> impl Iterator<Item = &WeightedObjective> {
+        self.0.iter()
+    }
+
+    /// Their names.
+    pub fn names(&self) -> Vec<String> {
+        self.0.iter().map(|loss| loss.name.clone()).collect()
+    }
+
+    /// What all of them need.
+    pub fn needs(&self) -> Needs {
+        self.0.iter().map(|loss| loss.objective.needs()).fold(Needs::default(), Needs::union)
+    }
+
+    /// The weighted sum of the means, `[1]`, and each loss's mean, in the order of the losses.
+    ///
+    /// `counts` are those of the whole step: over its micro-steps both add up.
+    pub fn total(&self, outputs: &Outputs<'_>, counts: &StepCounts) -> (Tensor<1>, Vec<f64>) {
+        let mut total: Option<Tensor<1>> = None;
+        let mut means = Vec::with_capacity(self.0.len());
+        for loss in &self.0 {
+            let sum = loss.objective.loss_sum(outputs);
+            let count = counts.of(loss.objective.unit()).max(1) as f64;
+            means.push(f64::from(sum.clone().into_scalar::<f32>()) / count);
+            let weighted = sum * (loss.weight / count);
+            total = Some(match total {
+                Some(total) => total + weighted,
+                None => weighted,
+            });
+        }
+        let nothing = || outputs.student.logits.clone().sum() * 0.0;
+        (total.unwrap_or_else(nothing), means)
+    }
+}
+
+/// How many units of each sort a step has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepCounts {
+    /// Labels that are not −100.
+    pub labels: u64,
+    /// Texts.
+    pub examples: u64,
+    /// Tokens, padding not counted.
+    pub tokens: u64,
+    /// Tokens, padding counted.
+    pub cells: u64,
+    /// Pairs of tokens of a text, padding counted.
+    pub cell_pairs: u64,
+}
+
+impl StepCounts {
+    /// Those of a batch with these labels.
+    pub fn of_batch(batch: &Batch, labels: &[i64]) -> Self {
+        let (rows, length) = (batch.batch_size as u64, batch.sequence_length as u64);
+        Self {
+            labels: labels.iter().filter(|&&label| label != IGNORED_LABEL).count() as u64,
+            examples: rows,
+            tokens: batch.tokens() as u64,
+            cells: rows * length,
+            cell_pairs: rows * length * length,
+        }
+    }
+
+    /// The sum of both.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            labels: self.labels + other.labels,
+            examples: self.examples + other.examples,
+            tokens: self.tokens + other.tokens,
+            cells: self.cells + other.cells,
+            cell_pairs: self.cell_pairs + other.cell_pairs,
+        }
+    }
+
+    /// Those of this unit.
+    pub fn of(&self, unit: Unit) -> u64 {
+        match unit {
+            Unit::Label => self.labels,
+            Unit::Example => self.examples,
+            Unit::Token => self.tokens,
+            Unit::Cell => self.cells,
+            Unit::CellPair => self.cell_pairs,
+        }
+    }
+}
