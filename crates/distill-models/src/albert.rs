@@ -7,14 +7,15 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use distill_ops::{Activation, AttentionBias, Dropout, Scores, attention};
+use distill_ops::{Activation, AttentionBias, Dropout};
 use serde_json::{Map, Value};
 
 use crate::albert_config::{AlbertConfig, AlbertScratch};
 use crate::architecture::Architecture;
 use crate::config::{read_keys, read_scratch};
-use crate::layers::{Embedding, LayerNorm, Linear, first_token, join_heads, split_heads, tied_logits};
-use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel, Tokens};
+use crate::layer_output::{Kept, LayerOutput, Tokens, Wanted};
+use crate::layers::{Embedding, LayerNorm, Linear, first_token, self_attention, tied_logits};
+use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
 use crate::weights::{Init, Weights};
 use crate::{EncoderConfig, Task};
 
@@ -171,11 +172,11 @@ impl Encoder for AlbertModel {
         &self,
         n: usize,
         hidden: Tensor<3>,
-        tokens: Tokens,
+        wanted: Wanted,
         bias: &AttentionBias,
         dropout: &mut Dropout,
-    ) -> Tensor<3> {
-        self.encoder.layer(n, hidden, tokens, bias, dropout)
+    ) -> LayerOutput {
+        self.encoder.layer(n, hidden, wanted, bias, dropout)
     }
 
     fn num_hidden_layers(&self) -> usize {
@@ -261,20 +262,22 @@ impl AlbertTransformer {
         layer * self.albert_layer_groups.len() / self.num_hidden_layers
     }
 
+    /// Of the layers of a group, the last hands out what is wanted.
     fn layer(
         &self,
         layer: usize,
-        mut hidden: Tensor<3>,
-        tokens: Tokens,
+        hidden: Tensor<3>,
+        wanted: Wanted,
         bias: &AttentionBias,
         dropout: &mut Dropout,
-    ) -> Tensor<3> {
+    ) -> LayerOutput {
         let layers = &self.albert_layer_groups[self.group_of(layer)].albert_layers;
+        let mut output = LayerOutput { hidden, kept: Kept::default() };
         for (n, layer) in layers.iter().enumerate() {
-            let tokens = if n + 1 == layers.len() { tokens } else { Tokens::All };
-            hidden = layer.forward(hidden, tokens, bias, dropout);
+            let wanted = if n + 1 == layers.len() { wanted } else { Wanted::ALL_TOKENS };
+            output = layer.forward(output.hidden, wanted, bias, dropout);
         }
-        hidden
+        output
     }
 }
 
@@ -329,14 +332,14 @@ impl AlbertLayer {
     fn forward(
         &self,
         hidden: Tensor<3>,
-        tokens: Tokens,
+        wanted: Wanted,
         bias: &AttentionBias,
         dropout: &mut Dropout,
-    ) -> Tensor<3> {
-        let attended = self.attention.forward(hidden, tokens, bias, dropout);
+    ) -> LayerOutput {
+        let LayerOutput { hidden: attended, kept } = self.attention.forward(hidden, wanted, bias, dropout);
         let inner = self.ffn.forward(attended.clone());
         let output = self.ffn_output.forward_activated(inner, self.hidden_act);
-        self.full_layer_layer_norm.forward_sum(output, attended)
+        LayerOutput { hidden: self.full_layer_layer_norm.forward_sum(output, attended), kept }
     }
 }
 
@@ -344,18 +347,22 @@ impl AlbertAttention {
     fn forward(
         &self,
         hidden: Tensor<3>,
-        tokens: Tokens,
+        wanted: Wanted,
         bias: &AttentionBias,
         dropout: &mut Dropout,
-    ) -> Tensor<3> {
-        let queries = tokens.of(&hidden);
-        let heads =
-            |linear: &Linear, x: &Tensor<3>| split_heads(linear.forward(x.clone()), self.num_attention_heads);
-        let q = heads(&self.query, &queries);
-        let (k, v) = (heads(&self.key, &hidden), heads(&self.value, &hidden));
-        let out = attention(q, k, v, bias, self.attention_probs_dropout_prob, dropout, Scores::Discard);
-        let projected = self.dense.forward(join_heads(out.context));
-        self.LayerNorm.forward_dropout_sum(projected, self.hidden_dropout_prob, dropout, queries)
+    ) -> LayerOutput {
+        let queries = wanted.tokens.of(&hidden);
+        let projected = [
+            self.query.forward(queries.clone()),
+            self.key.forward(hidden.clone()),
+            self.value.forward(hidden),
+        ];
+        let dropout_p = self.attention_probs_dropout_prob;
+        let (context, kept) =
+            self_attention(projected, self.num_attention_heads, wanted, bias, dropout_p, dropout);
+        let x = self.dense.forward(context);
+        let hidden = self.LayerNorm.forward_dropout_sum(x, self.hidden_dropout_prob, dropout, queries);
+        LayerOutput { hidden, kept }
     }
 }
 

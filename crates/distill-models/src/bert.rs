@@ -14,8 +14,9 @@ use crate::architecture::Architecture;
 use crate::bert_config::{BertConfig, BertScratch};
 use crate::bert_encoder::{BertEncoder, depth};
 use crate::config::{read_keys, read_scratch};
+use crate::layer_output::{LayerOutput, Tokens, Wanted};
 use crate::layers::{Embedding, LayerNorm, Linear, first_token, tied_logits};
-use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel, Tokens};
+use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
 use crate::weights::{Init, Weights};
 use crate::{EncoderConfig, Task};
 
@@ -149,11 +150,11 @@ impl Encoder for BertModel {
         &self,
         n: usize,
         hidden: Tensor<3>,
-        tokens: Tokens,
+        wanted: Wanted,
         bias: &AttentionBias,
         dropout: &mut Dropout,
-    ) -> Tensor<3> {
-        self.encoder.layer(n, hidden, tokens, bias, dropout)
+    ) -> LayerOutput {
+        self.encoder.layer(n, hidden, wanted, bias, dropout)
     }
 
     fn num_hidden_layers(&self) -> usize {

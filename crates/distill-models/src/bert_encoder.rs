@@ -7,10 +7,10 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use distill_ops::{Activation, AttentionBias, Dropout, Scores, attention};
+use distill_ops::{Activation, AttentionBias, Dropout};
 
-use crate::layers::{LayerNorm, Linear, join_heads, split_heads};
-use crate::model::Tokens;
+use crate::layer_output::{Kept, LayerOutput, Wanted};
+use crate::layers::{LayerNorm, Linear, self_attention};
 use crate::weights::Weights;
 
 /// The numbers that one encoder needs.
@@ -42,11 +42,11 @@ impl BertEncoder {
         &self,
         n: usize,
         hidden: Tensor<3>,
-        tokens: Tokens,
+        wanted: Wanted,
         bias: &AttentionBias,
         dropout: &mut Dropout,
-    ) -> Tensor<3> {
-        self.layer[n].forward(hidden, tokens, bias, dropout)
+    ) -> LayerOutput {
+        self.layer[n].forward(hidden, wanted, bias, dropout)
     }
 
     pub(crate) fn num_hidden_layers(&self) -> usize {
@@ -82,17 +82,17 @@ impl BertLayer {
     fn forward(
         &self,
         hidden: Tensor<3>,
-        tokens: Tokens,
+        wanted: Wanted,
         bias: &AttentionBias,
         dropout: &mut Dropout,
-    ) -> Tensor<3> {
-        let queries = tokens.of(&hidden);
-        let context = self.attention.self_.forward(queries.clone(), hidden, bias, dropout);
+    ) -> LayerOutput {
+        let queries = wanted.tokens.of(&hidden);
+        let (context, kept) = self.attention.self_.forward(queries.clone(), hidden, wanted, bias, dropout);
         let output = &self.attention.output;
         let attended = output.finish(output.dense.forward(context), queries, dropout);
         let inner = self.intermediate.dense.forward(attended.clone());
         let output = self.output.dense.forward_activated(inner, self.hidden_act);
-        self.output.finish(output, attended, dropout)
+        LayerOutput { hidden: self.output.finish(output, attended, dropout), kept }
     }
 }
 
@@ -134,14 +134,14 @@ impl BertSelfAttention {
         &self,
         queries: Tensor<3>,
         hidden: Tensor<3>,
+        wanted: Wanted,
         bias: &AttentionBias,
         dropout: &mut Dropout,
-    ) -> Tensor<3> {
-        let heads = |x| split_heads(x, self.num_attention_heads);
-        let (q, k) = (heads(self.query.forward(queries)), heads(self.key.forward(hidden.clone())));
-        let v = heads(self.value.forward(hidden));
-        let out = attention(q, k, v, bias, self.attention_probs_dropout_prob, dropout, Scores::Discard);
-        join_heads(out.context)
+    ) -> (Tensor<3>, Kept) {
+        let projected =
+            [self.query.forward(queries), self.key.forward(hidden.clone()), self.value.forward(hidden)];
+        let dropout_p = self.attention_probs_dropout_prob;
+        self_attention(projected, self.num_attention_heads, wanted, bias, dropout_p, dropout)
     }
 }
 

@@ -7,7 +7,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, activation};
-use distill_ops::{Activation, AttentionBias, Dropout, Scores, attention};
+use distill_ops::{Activation, AttentionBias, Dropout};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,8 +15,9 @@ use serde_json::{Map, Value};
 use crate::architecture::Architecture;
 use crate::bert_encoder::depth;
 use crate::config::{Checks, read_keys, read_scratch};
-use crate::layers::{Embedding, LayerNorm, Linear, first_token, join_heads, split_heads, tied_logits};
-use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel, Tokens};
+use crate::layer_output::{LayerOutput, Tokens, Wanted};
+use crate::layers::{Embedding, LayerNorm, Linear, first_token, self_attention, tied_logits};
+use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
 use crate::weights::{Init, Weights};
 use crate::{ConfigError, EncoderConfig, Task};
 
@@ -316,11 +317,11 @@ impl Encoder for DistilBertModel {
         &self,
         n: usize,
         hidden: Tensor<3>,
-        tokens: Tokens,
+        wanted: Wanted,
         bias: &AttentionBias,
         dropout: &mut Dropout,
-    ) -> Tensor<3> {
-        self.transformer.layer[n].forward(hidden, tokens, bias, dropout)
+    ) -> LayerOutput {
+        self.transformer.layer[n].forward(hidden, wanted, bias, dropout)
     }
 
     fn num_hidden_layers(&self) -> usize {
@@ -389,20 +390,22 @@ impl TransformerBlock {
     fn forward(
         &self,
         hidden: Tensor<3>,
-        tokens: Tokens,
+        wanted: Wanted,
         bias: &AttentionBias,
         dropout: &mut Dropout,
-    ) -> Tensor<3> {
-        let queries = tokens.of(&hidden);
-        let heads = |linear: &Linear, x: &Tensor<3>| split_heads(linear.forward(x.clone()), self.n_heads);
-        let q = heads(&self.attention.q_lin, &queries);
-        let (k, v) = (heads(&self.attention.k_lin, &hidden), heads(&self.attention.v_lin, &hidden));
-        let out = attention(q, k, v, bias, self.attention_dropout, dropout, Scores::Discard);
-        let attended = self.attention.out_lin.forward(join_heads(out.context));
+    ) -> LayerOutput {
+        let queries = wanted.tokens.of(&hidden);
+        let SelfAttention { q_lin, k_lin, v_lin, out_lin } = &self.attention;
+        let projected =
+            [q_lin.forward(queries.clone()), k_lin.forward(hidden.clone()), v_lin.forward(hidden)];
+        let (context, kept) =
+            self_attention(projected, self.n_heads, wanted, bias, self.attention_dropout, dropout);
+        let attended = out_lin.forward(context);
         let attended = self.sa_layer_norm.forward_sum(attended, queries);
         let inner = self.ffn.lin1.forward(attended.clone());
         let output = self.ffn.lin2.forward_activated(inner, self.activation);
-        self.output_layer_norm.forward_dropout_sum(output, self.dropout, dropout, attended)
+        let hidden = self.output_layer_norm.forward_dropout_sum(output, self.dropout, dropout, attended);
+        LayerOutput { hidden, kept }
     }
 }
 

@@ -2,8 +2,9 @@
 //! backward pass comes; Chen et al. 2016, §3 (arXiv:1604.06174).
 //!
 //! The first pass keeps the input of every layer, with the place in the stream of dropout masks, and no graph. A layer
-//! that is run again therefore computes the same numbers, and the gradients are those of an ordinary pass, to the bit;
-//! only where layers share their parameters (ALBERT) are they summed in another order.
+//! that is run again therefore computes the same numbers, and the gradients are those of an ordinary pass, to the bit.
+//! Only where layers share their parameters (ALBERT), or where a loss asks for attention scores or for queries, keys and
+//! values, are they summed in another order.
 
 use std::collections::HashMap;
 
@@ -11,9 +12,9 @@ use burn::module::Module;
 use burn::tensor::{Gradients, Tensor};
 use distill_ops::Dropout;
 
-use crate::model::{
-    Forward, ForwardOptions, HeadOutput, ModelInput, ModelOutput, take_gradients, trainable_names,
-};
+use crate::Loss;
+use crate::layer_output::{Kept, LayerOutput};
+use crate::model::{Forward, ForwardOptions, ModelInput, take_gradients, trainable_names};
 
 /// The gradients of what `loss` makes of the output, by name, in parameter order.
 pub(crate) fn gradients_of<M: Forward>(
@@ -21,49 +22,45 @@ pub(crate) fn gradients_of<M: Forward>(
     input: &ModelInput,
     options: ForwardOptions,
     dropout: &mut Dropout,
-    loss: &mut dyn FnMut(ModelOutput) -> Tensor<1>,
+    loss: &mut dyn Loss,
 ) -> Vec<(String, Tensor<1>)> {
     // Not `Module::valid`: the plain device has other operations than the one with gradients, and other last digits.
     let saved = FirstPass::run(&module.clone().no_grad(), input, options, dropout);
-    let layers = saved.layers.len();
     let mut sums = Sums::default();
 
-    // The head and the loss, on leaves; a loss that asks for hidden states has a gradient for each of them.
-    let last = leaf(saved.last);
-    let mut leaves: Vec<Option<Tensor<3>>> = vec![None; layers + 1];
-    if options.hidden_states {
-        for (leaf_of, (hidden, _)) in leaves.iter_mut().zip(&saved.layers) {
-            *leaf_of = Some(leaf(hidden.clone()));
-        }
-    }
-    leaves[layers] = Some(last.clone());
-    let hidden_states = options.hidden_states.then(|| leaves.iter().flatten().cloned().collect());
-    let HeadOutput { logits, pooler_output } = module.head(&last, dropout);
-    let last_hidden_state = options.keeps_last().then_some(last);
-    let output = ModelOutput { logits, last_hidden_state, pooler_output, hidden_states };
-    let mut grads = loss(output).backward();
+    // The head and the loss, on leaves: what a loss asks for has a gradient of its own, layer by layer.
+    let leaves = Leaves::of(&saved, options);
+    let output = module.finish(
+        leaves.last.clone(),
+        options.hidden_states.then(|| leaves.hidden_states()),
+        leaves.layers.iter().map(|leaves| leaves.kept.clone()).collect(),
+        options,
+        dropout,
+    );
+    let mut grads = loss.loss(output).backward();
+    loss.take_gradients(&mut grads);
     sums.add(module, &mut grads);
-    let mut from_loss: Vec<Option<Tensor<3>>> =
-        leaves.into_iter().map(|leaf| leaf.and_then(|leaf| leaf.grad_remove(&mut grads))).collect();
+    let mut grad = leaves.last.grad_remove(&mut grads);
+    let from_loss: Vec<LayerGradients> =
+        leaves.layers.into_iter().map(|leaves| LayerGradients::of(leaves, &mut grads)).collect();
     drop(grads);
 
     let encoder = module.encoder();
     let lowest = trainable_names(module).iter().filter_map(|name| encoder.first_layer_of(name)).min();
-    let mut grad = from_loss.pop().flatten();
-    for (n, (hidden, mut masks)) in saved.layers.into_iter().enumerate().rev() {
+    for (n, (mut layer, from_loss)) in saved.layers.into_iter().zip(from_loss).enumerate().rev() {
         // Below the lowest parameter that is trained nothing needs a gradient.
         if lowest.is_none_or(|lowest| lowest > n + 1) {
             break;
         }
-        let own = from_loss.pop().flatten();
-        let Some(of_output) = grad.take() else {
+        let LayerGradients { input: own, kept } = from_loss;
+        if grad.is_none() && kept.is_empty() {
             grad = own;
             continue;
-        };
-        let hidden = leaf(hidden);
-        let tokens = module.tokens_of(n, options);
-        let output = encoder.layer(n, hidden.clone(), tokens, &input.attention_bias, &mut masks);
-        let mut grads = backward(output, of_output);
+        }
+        let hidden = leaf(layer.input);
+        let wanted = module.wanted_of(n, options);
+        let output = encoder.layer(n, hidden.clone(), wanted, &input.attention_bias, &mut layer.dropout);
+        let mut grads = backward(output, grad, kept);
         sums.add(module, &mut grads);
         grad = match (hidden.grad_remove(&mut grads), own) {
             (Some(through), Some(own)) => Some(through + own),
@@ -72,7 +69,7 @@ pub(crate) fn gradients_of<M: Forward>(
     }
     if let (Some(0), Some(grad)) = (lowest, grad) {
         let mut masks = saved.at_embeddings;
-        let mut grads = backward(encoder.embed(input, &mut masks), grad);
+        let mut grads = product(encoder.embed(input, &mut masks), grad).backward();
         sums.add(module, &mut grads);
     }
     sums.in_order_of(module)
@@ -82,10 +79,16 @@ pub(crate) fn gradients_of<M: Forward>(
 struct FirstPass {
     /// The dropout as it was before the embeddings.
     at_embeddings: Dropout,
-    /// The input of each layer, and the dropout as it was before it.
-    layers: Vec<(Tensor<3>, Dropout)>,
+    layers: Vec<SavedLayer>,
     /// After the last layer.
     last: Tensor<3>,
+}
+
+struct SavedLayer {
+    input: Tensor<3>,
+    /// As it was before the layer.
+    dropout: Dropout,
+    kept: Kept,
 }
 
 impl FirstPass {
@@ -100,22 +103,99 @@ impl FirstPass {
         let mut hidden = encoder.embed(input, dropout);
         let mut layers = Vec::with_capacity(encoder.num_hidden_layers());
         for n in 0..encoder.num_hidden_layers() {
-            layers.push((hidden.clone(), dropout.clone()));
-            let tokens = module.tokens_of(n, options);
-            hidden = encoder.layer(n, hidden, tokens, &input.attention_bias, dropout);
+            let (before, wanted) = (dropout.clone(), module.wanted_of(n, options));
+            let output = encoder.layer(n, hidden.clone(), wanted, &input.attention_bias, dropout);
+            layers.push(SavedLayer { input: hidden, dropout: before, kept: output.kept });
+            hidden = output.hidden;
         }
         Self { at_embeddings, layers, last: hidden }
     }
 }
 
+/// What the loss sees, as tensors at which its graph begins.
+struct Leaves {
+    layers: Vec<LayerLeaves>,
+    last: Tensor<3>,
+}
+
+struct LayerLeaves {
+    /// Where hidden states are asked for.
+    input: Option<Tensor<3>>,
+    kept: Kept,
+}
+
+impl Leaves {
+    fn of(saved: &FirstPass, options: ForwardOptions) -> Self {
+        let of_layer = |layer: &SavedLayer| LayerLeaves {
+            input: options.hidden_states.then(|| leaf(layer.input.clone())),
+            kept: Kept {
+                scores: layer.kept.scores.clone().map(leaf),
+                queries_keys_values: layer.kept.queries_keys_values.clone().map(|qkv| qkv.map(leaf)),
+            },
+        };
+        Self { layers: saved.layers.iter().map(of_layer).collect(), last: leaf(saved.last.clone()) }
+    }
+
+    fn hidden_states(&self) -> Vec<Tensor<3>> {
+        let inputs = self.layers.iter().filter_map(|leaves| leaves.input.clone());
+        inputs.chain([self.last.clone()]).collect()
+    }
+}
+
+/// The gradients of a loss with respect to the leaves of one layer, where it has any.
+struct LayerGradients {
+    input: Option<Tensor<3>>,
+    kept: KeptGradients,
+}
+
+impl LayerGradients {
+    fn of(leaves: LayerLeaves, grads: &mut Gradients) -> Self {
+        let Kept { scores, queries_keys_values } = leaves.kept;
+        Self {
+            input: leaves.input.and_then(|leaf| leaf.grad_remove(grads)),
+            kept: KeptGradients {
+                scores: scores.and_then(|leaf| leaf.grad_remove(grads)),
+                queries_keys_values: queries_keys_values
+                    .map(|qkv| qkv.map(|leaf| leaf.grad_remove(grads)))
+                    .unwrap_or_default(),
+            },
+        }
+    }
+}
+
+/// The part of them that belongs to what the layer kept.
+struct KeptGradients {
+    scores: Option<Tensor<4>>,
+    queries_keys_values: [Option<Tensor<3>>; 3],
+}
+
+impl KeptGradients {
+    fn is_empty(&self) -> bool {
+        self.scores.is_none() && self.queries_keys_values.iter().all(Option::is_none)
+    }
+}
+
 /// A tensor at which a graph begins, and whose gradient is wanted.
-fn leaf(tensor: Tensor<3>) -> Tensor<3> {
+fn leaf<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     tensor.detach().require_grad()
 }
 
-/// The backward pass from `output`, whose gradient is known: that of `Σ output · grad`.
-fn backward(output: Tensor<3>, grad: Tensor<3>) -> Gradients {
-    (output * grad.autodiff()).sum().backward()
+/// The backward pass from what a layer returned, whose gradients are known; there is at least one.
+fn backward(output: LayerOutput, of_hidden: Option<Tensor<3>>, of_kept: KeptGradients) -> Gradients {
+    let LayerOutput { hidden, kept } = output;
+    let mut terms: Vec<Tensor<1>> = Vec::new();
+    terms.extend(of_hidden.map(|grad| product(hidden, grad)));
+    terms.extend(kept.scores.zip(of_kept.scores).map(|(scores, grad)| product(scores, grad)));
+    let projected = kept.queries_keys_values.into_iter().flatten();
+    for (x, grad) in projected.zip(of_kept.queries_keys_values) {
+        terms.extend(grad.map(|grad| product(x, grad)));
+    }
+    Tensor::cat(terms, 0).sum().backward()
+}
+
+/// `Σ output · grad`, whose gradient with respect to `output` is `grad`.
+fn product<const D: usize>(output: Tensor<D>, grad: Tensor<D>) -> Tensor<1> {
+    (output * grad.autodiff()).sum()
 }
 
 /// Gradients by name; a parameter that is used more than once has several.

@@ -2,8 +2,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor};
-use distill_ops::{Activation, Dropout};
+use distill_ops::{Activation, AttentionBias, Dropout, attention};
 
+use crate::layer_output::{Kept, Wanted};
 use crate::weights::{Init, Weights};
 
 /// A dense layer: `weight` is `[out, in]`, as it is stored.
@@ -105,15 +106,31 @@ impl Embedding {
 }
 
 /// `[batch, seq, heads · size]` to `[batch, heads, seq, size]`.
-pub(crate) fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
+fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
     let [batch, seq, hidden] = x.dims();
     x.reshape([batch, seq, heads, hidden / heads]).swap_dims(1, 2)
 }
 
 /// The reverse of [`split_heads`].
-pub(crate) fn join_heads(x: Tensor<4>) -> Tensor<3> {
+fn join_heads(x: Tensor<4>) -> Tensor<3> {
     let [batch, heads, seq, size] = x.dims();
     x.swap_dims(1, 2).reshape([batch, seq, heads * size])
+}
+
+/// The context that projected queries, keys and values make, `[batch, seq, hidden]` like them, and what of all that is
+/// to be kept.
+pub(crate) fn self_attention(
+    projected: [Tensor<3>; 3],
+    num_attention_heads: usize,
+    wanted: Wanted,
+    bias: &AttentionBias,
+    dropout_p: f64,
+    dropout: &mut Dropout,
+) -> (Tensor<3>, Kept) {
+    let queries_keys_values = wanted.queries_keys_values.then(|| projected.clone());
+    let [q, k, v] = projected.map(|x| split_heads(x, num_attention_heads));
+    let out = attention(q, k, v, bias, dropout_p, dropout, wanted.scores);
+    (join_heads(out.context), Kept { scores: out.scores, queries_keys_values })
 }
 
 /// The hidden state of every row's first token: `[batch, hidden]`.

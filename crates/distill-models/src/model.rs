@@ -2,9 +2,10 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
-use distill_ops::{AttentionBias, Dropout};
+use distill_ops::{AttentionBias, Dropout, Scores};
 
-use crate::gradient_checkpointing;
+use crate::layer_output::{Kept, LayerOutput, Tokens, Wanted};
+use crate::{Layers, Loss, gradient_checkpointing};
 
 /// One batch, on the host and on the device.
 #[derive(Debug, Clone)]
@@ -64,28 +65,28 @@ pub struct ForwardOptions {
     /// A classification head reads its first token only. Where nobody asks for the others, the last layer computes
     /// keys and values of all tokens, and the rest of the first one: the same logits and gradients for less work.
     pub last_hidden_state: bool,
+    /// Keep the attention scores of these layers, `q · kᵀ / √head_size` before bias and softmax.
+    ///
+    /// A layer whose scores are asked for computes all tokens, even the last one.
+    pub attention_scores: Layers,
+    /// Keep queries, keys and values of these layers; they too compute all tokens.
+    pub queries_keys_values: Layers,
 }
 
 impl ForwardOptions {
+    /// All that either asks for.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self {
+            hidden_states: self.hidden_states || other.hidden_states,
+            last_hidden_state: self.last_hidden_state || other.last_hidden_state,
+            attention_scores: self.attention_scores.union(other.attention_scores),
+            queries_keys_values: self.queries_keys_values.union(other.queries_keys_values),
+        }
+    }
+
     pub(crate) fn keeps_last(self) -> bool {
         self.hidden_states || self.last_hidden_state
-    }
-}
-
-/// Which tokens of a layer's output are computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tokens {
-    All,
-    First,
-}
-
-impl Tokens {
-    /// Their hidden states: `[batch, seq or 1, hidden]`.
-    pub(crate) fn of(self, hidden: &Tensor<3>) -> Tensor<3> {
-        match self {
-            Self::All => hidden.clone(),
-            Self::First => hidden.clone().narrow(1, 0, 1),
-        }
     }
 }
 
@@ -111,6 +112,15 @@ pub struct ModelOutput {
     pub pooler_output: Option<Tensor<2>>,
     /// The embeddings first, then every layer, as Hugging Face orders them; where asked for.
     pub hidden_states: Option<Vec<Tensor<3>>>,
+    /// `q · kᵀ / √head_size` of the layers asked for, in ascending order: `[batch, heads, seq, seq]`.
+    ///
+    /// Padding has scores like any token: nothing has been masked.
+    pub attention_scores: Vec<Tensor<4>>,
+    /// Queries, keys and values of the layers asked for, in ascending order, each `[batch, seq, hidden]`; the numbers of
+    /// a head lie side by side.
+    ///
+    /// A layer of ALBERT that is a group of several hands out what the last of them computed, scores too.
+    pub queries_keys_values: Vec<[Tensor<3>; 3]>,
 }
 
 /// A parameter as a checkpoint knows it.
@@ -130,14 +140,14 @@ pub trait Model: Send {
 
     /// Forward and backward pass: the gradients of what `loss` makes of the output, as [`Model::gradients`] gives them.
     ///
-    /// `loss` is called once and returns one number, `[1]`, that depends on the output.
+    /// Parameters that the loss does not depend on are left out.
     fn gradients_of(
         &self,
         input: &ModelInput,
         options: ForwardOptions,
         activations: Activations,
         dropout: &mut Dropout,
-        loss: &mut dyn FnMut(ModelOutput) -> Tensor<1>,
+        loss: &mut dyn Loss,
     ) -> Vec<(String, Tensor<1>)>;
 
     /// Every parameter, in a fixed order.
@@ -174,15 +184,15 @@ pub trait Model: Send {
 pub(crate) trait Encoder {
     /// The input of the first layer.
     fn embed(&self, input: &ModelInput, dropout: &mut Dropout) -> Tensor<3>;
-    /// Layer `n`, from 0; those `tokens` of its output.
+    /// Layer `n`, from 0; what is `wanted` of it.
     fn layer(
         &self,
         n: usize,
         hidden: Tensor<3>,
-        tokens: Tokens,
+        wanted: Wanted,
         bias: &AttentionBias,
         dropout: &mut Dropout,
-    ) -> Tensor<3>;
+    ) -> LayerOutput;
     fn num_hidden_layers(&self) -> usize;
     /// As [`Model::layer_of`].
     fn layer_of(&self, name: &str) -> Option<usize>;
@@ -209,22 +219,52 @@ pub(crate) trait Forward: Module + 'static {
         let encoder = self.encoder();
         let mut hidden = encoder.embed(input, dropout);
         let mut hidden_states = options.hidden_states.then(|| vec![hidden.clone()]);
+        let mut all_kept = Vec::with_capacity(encoder.num_hidden_layers());
         for n in 0..encoder.num_hidden_layers() {
-            let tokens = self.tokens_of(n, options);
-            hidden = encoder.layer(n, hidden, tokens, &input.attention_bias, dropout);
+            let wanted = self.wanted_of(n, options);
+            let output = encoder.layer(n, hidden, wanted, &input.attention_bias, dropout);
+            hidden = output.hidden;
+            all_kept.push(output.kept);
             if let Some(states) = &mut hidden_states {
                 states.push(hidden.clone());
             }
         }
-        let HeadOutput { logits, pooler_output } = self.head(&hidden, dropout);
-        let last_hidden_state = options.keeps_last().then_some(hidden);
-        ModelOutput { logits, last_hidden_state, pooler_output, hidden_states }
+        self.finish(hidden, hidden_states, all_kept, options, dropout)
     }
 
-    /// Which tokens of layer `n` anybody looks at.
-    fn tokens_of(&self, n: usize, options: ForwardOptions) -> Tokens {
+    /// The head, and the output as a whole, from what the layers left.
+    fn finish(
+        &self,
+        last: Tensor<3>,
+        hidden_states: Option<Vec<Tensor<3>>>,
+        kept: Vec<Kept>,
+        options: ForwardOptions,
+        dropout: &mut Dropout,
+    ) -> ModelOutput {
+        let HeadOutput { logits, pooler_output } = self.head(&last, dropout);
+        let last_hidden_state = options.keeps_last().then_some(last);
+        let (mut attention_scores, mut queries_keys_values) = (Vec::new(), Vec::new());
+        for kept in kept {
+            attention_scores.extend(kept.scores);
+            queries_keys_values.extend(kept.queries_keys_values);
+        }
+        ModelOutput {
+            logits,
+            last_hidden_state,
+            pooler_output,
+            hidden_states,
+            attention_scores,
+            queries_keys_values,
+        }
+    }
+
+    /// What anybody looks at of layer `n`.
+    fn wanted_of(&self, n: usize, options: ForwardOptions) -> Wanted {
+        let scores = if options.attention_scores.contains(n) { Scores::Keep } else { Scores::Discard };
+        let queries_keys_values = options.queries_keys_values.contains(n);
         let last = n + 1 == self.encoder().num_hidden_layers();
-        if last && !options.keeps_last() { self.reads() } else { Tokens::All }
+        let all = !last || options.keeps_last() || scores == Scores::Keep || queries_keys_values;
+        Wanted { tokens: if all { Tokens::All } else { self.reads() }, scores, queries_keys_values }
     }
 }
 
@@ -263,11 +303,12 @@ impl<M: Forward> Model for ModuleModel<M> {
         options: ForwardOptions,
         activations: Activations,
         dropout: &mut Dropout,
-        loss: &mut dyn FnMut(ModelOutput) -> Tensor<1>,
+        loss: &mut dyn Loss,
     ) -> Vec<(String, Tensor<1>)> {
         match activations {
             Activations::Keep => {
-                let mut grads = loss(self.forward(input, options, dropout)).backward();
+                let mut grads = loss.loss(self.forward(input, options, dropout)).backward();
+                loss.take_gradients(&mut grads);
                 self.gradients(&mut grads)
             }
             Activations::Recompute => {

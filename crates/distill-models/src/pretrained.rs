@@ -91,16 +91,36 @@ pub fn from_scratch(
 /// # Errors
 /// [`ModelError::Io`].
 pub fn save(model: &dyn Model, config: &ModelConfig, folder: &Path) -> Result<(), ModelError> {
+    save_without(model, config, folder, &|_| false)
+}
+
+/// [`save`] without the parameters whose names `skip` picks.
+///
+/// # Errors
+/// [`ModelError::Io`].
+pub fn save_without(
+    model: &dyn Model,
+    config: &ModelConfig,
+    folder: &Path,
+    skip: &dyn Fn(&str) -> bool,
+) -> Result<(), ModelError> {
     std::fs::create_dir_all(folder).map_err(ModelError::io("create", folder))?;
     config.write(folder)?;
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_safetensors(&folder.join(WEIGHTS), parameters_to_host(model), &metadata)
+    write_safetensors(&folder.join(WEIGHTS), to_host(model, skip), &metadata)
 }
 
 /// Every parameter's name, shape and numbers, in parameter order.
 pub fn parameters_to_host(model: &dyn Model) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    to_host(model, &|_| false)
+}
+
+fn to_host(model: &dyn Model, skip: &dyn Fn(&str) -> bool) -> Vec<(String, Vec<usize>, Vec<f32>)> {
     let mut tensors = Vec::new();
     model.visit(&mut |info, value| {
+        if skip(&info.name) {
+            return;
+        }
         let values = value.into_data().iter::<f32>().collect();
         tensors.push((info.name.clone(), info.shape.clone(), values));
     });

@@ -15,8 +15,9 @@ use crate::architecture::{Architecture, Vocabulary};
 use crate::bert_config::{BertConfig, BertScratch};
 use crate::bert_encoder::{BertEncoder, depth};
 use crate::config::{read_keys, read_scratch};
+use crate::layer_output::{LayerOutput, Tokens, Wanted};
 use crate::layers::{Embedding, LayerNorm, Linear, first_token, tied_logits};
-use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel, Tokens, upload};
+use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel, upload};
 use crate::weights::{Init, Weights};
 use crate::{ConfigError, EncoderConfig, Task};
 
@@ -176,11 +177,11 @@ impl Encoder for RobertaModel {
         &self,
         n: usize,
         hidden: Tensor<3>,
-        tokens: Tokens,
+        wanted: Wanted,
         bias: &AttentionBias,
         dropout: &mut Dropout,
-    ) -> Tensor<3> {
-        self.encoder.layer(n, hidden, tokens, bias, dropout)
+    ) -> LayerOutput {
+        self.encoder.layer(n, hidden, wanted, bias, dropout)
     }
 
     fn num_hidden_layers(&self) -> usize {

@@ -1,0 +1,51 @@
+//! What a forward pass wants of one layer, and what the layer hands out.
+
+use burn::tensor::Tensor;
+use distill_ops::Scores;
+
+/// Which tokens of a layer's output are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tokens {
+    All,
+    First,
+}
+
+impl Tokens {
+    /// Their hidden states: `[batch, seq or 1, hidden]`.
+    pub(crate) fn of(self, hidden: &Tensor<3>) -> Tensor<3> {
+        match self {
+            Self::All => hidden.clone(),
+            Self::First => hidden.clone().narrow(1, 0, 1),
+        }
+    }
+}
+
+/// What is wanted of a layer; with scores or projections, all tokens are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) tokens: Tokens,
+    pub(crate) scores: Scores,
+    pub(crate) queries_keys_values: bool,
+}
+
+impl Wanted {
+    /// The hidden states, and nothing else.
+    pub(crate) const ALL_TOKENS: Self =
+        Self { tokens: Tokens::All, scores: Scores::Discard, queries_keys_values: false };
+}
+
+/// What a layer returns.
+pub(crate) struct LayerOutput {
+    /// `[batch, seq, hidden]`, or the first token alone.
+    pub(crate) hidden: Tensor<3>,
+    pub(crate) kept: Kept,
+}
+
+/// What a layer computed on its way; where asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Kept {
+    /// `[batch, heads, seq, seq]`.
+    pub(crate) scores: Option<Tensor<4>>,
+    /// `[batch, seq, hidden]` each.
+    pub(crate) queries_keys_values: Option<[Tensor<3>; 3]>,
+}
