@@ -10,8 +10,9 @@ pub mod error;
 pub mod formats;
 pub mod hub;
 pub mod labels;
+pub mod masking;
 pub mod order;
-mod shuffle;
+pub mod shuffle;
 pub mod source;
 pub mod split;
 pub mod stats;
@@ -28,6 +29,7 @@ pub use corpus::{
 pub use error::{DataError, Place, Unit};
 pub use formats::{FORMATS, Format};
 pub use labels::{LabelMap, LabelStart, LabelStyle, SeenLabel};
+pub use masking::Masking;
 pub use order::{epoch_order, sequential_batches};
 pub use source::{Column, DataSpec, fetch};
 pub use split::{Split, seeded_subset, stratified_split};

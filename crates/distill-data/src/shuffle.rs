@@ -1,42 +1,60 @@
-//! The one source of chance in this crate: ChaCha8, and Fisher and Yates' shuffle.
+//! The one source of chance for data: ChaCha8, and Fisher and Yates' shuffle.
 //!
-//! Both are written out here rather than taken from `rand`, which may change its draws from one
+//! All draws are written out here rather than taken from `rand`, which may change its draws from one
 //! version to the next; a run must resume with the order that it began with.
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// What the draws are for; each purpose has its own stream, so that one seed serves them all.
-#[derive(Clone, Copy)]
-pub(crate) enum Purpose {
+#[derive(Clone, Copy, Debug)]
+pub enum Purpose {
     /// Which rows are held out for validation.
     Split = 1,
     /// Which rows are kept of too many.
     Subset = 2,
     /// The order of an epoch.
     Epoch = 3,
+    /// Which tokens of a row are masked.
+    Masking = 4,
+    /// Which words of a text are replaced, and by what.
+    Augmentation = 5,
 }
 
-/// Draws that depend on seed, purpose and index alone.
-pub(crate) struct Shuffler(ChaCha8Rng);
+/// Draws that depend on what it is made from alone.
+pub struct Shuffler(ChaCha8Rng);
 
 impl Shuffler {
-    pub(crate) fn new(seed: u64, purpose: Purpose, index: u64) -> Self {
+    /// The draws of `index` (an epoch, say); those of row 0.
+    pub fn new(seed: u64, purpose: Purpose, index: u64) -> Self {
+        Self::of_row(seed, purpose, index, 0)
+    }
+
+    /// The draws of one row in `index`, such as a pass over the data or a copy of them.
+    pub fn of_row(seed: u64, purpose: Purpose, index: u64, row: u64) -> Self {
         let mut key = [0; 32];
-        for (slot, part) in key.chunks_exact_mut(8).zip([seed, purpose as u64, index]) {
+        for (slot, part) in key.chunks_exact_mut(8).zip([seed, purpose as u64, index, row]) {
             slot.copy_from_slice(&part.to_le_bytes());
         }
         Self(ChaCha8Rng::from_seed(key))
     }
 
     /// Shuffles in place; every order is equally likely (Durstenfeld 1964).
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last as u64 + 1) as usize);
         }
     }
 
-    /// An integer below `bound`, without bias (Lemire 2019, arXiv:1805.10941).
-    fn below(&mut self, bound: u64) -> u64 {
+    /// A number from 0 up to 1, 1 excluded: a multiple of 2⁻⁵³.
+    pub fn fraction(&mut self) -> f64 {
+        (self.0.next_u64() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
+    }
+
+    /// An integer below `bound`, without bias (Lemire 2019, arXiv:1805.10941); 0 if `bound` is.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        if bound == 0 {
+            return 0;
+        }
         let threshold = bound.wrapping_neg() % bound;
         loop {
             let product = u128::from(self.0.next_u64()) * u128::from(bound);
@@ -66,6 +84,20 @@ mod tests {
         {
             assert_ne!(first, other);
         }
+        let draw = |row| Shuffler::of_row(42, Purpose::Epoch, 0, row).below(u64::MAX);
+        assert_eq!(draw(0), Shuffler::new(42, Purpose::Epoch, 0).below(u64::MAX));
+        assert_ne!(draw(0), draw(1));
+    }
+
+    #[test]
+    fn fractions_are_even_and_below_one() {
+        let mut shuffler = Shuffler::new(7, Purpose::Masking, 0);
+        let fractions: Vec<f64> = (0..10_000).map(|_| shuffler.fraction()).collect();
+        assert!(fractions.iter().all(|fraction| (0.0..1.0).contains(fraction)));
+        // Mean of 10,000 even draws: standard deviation 0.0029.
+        assert!((fractions.iter().sum::<f64>() / 1e4 - 0.5).abs() < 0.012);
+        assert_eq!(shuffler.below(0), 0);
+        assert_eq!(shuffler.below(1), 0);
     }
 
     /// The order must not change from one version of this crate to the next.

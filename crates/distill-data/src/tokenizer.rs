@@ -209,6 +209,11 @@ impl Tokenizer {
         self.special_ids.contains(&id)
     }
 
+    /// Ids of all special tokens, ascending: the five roles, and what the files declare beside them.
+    pub fn special_ids(&self) -> Vec<u32> {
+        self.special_ids.iter().copied().collect()
+    }
+
     /// SHA-256, in hex, of the serialised tokenizer without padding and truncation.
     ///
     /// Equal hashes give equal ids, whatever files the tokenizer came from.
@@ -410,6 +415,9 @@ mod tests {
     fn special_ids_are_known_and_left_out_of_text() {
         let tokenizer = trained(TokenizerKind::WordPiece);
         assert!((0..5).all(|id| tokenizer.is_special(id)));
+        assert_eq!(tokenizer.special_ids(), [0, 1, 2, 3, 4]);
+        assert_eq!(trained(TokenizerKind::Bpe).mask_token_id(), Some(4));
+        assert_eq!(tokenizer.mask_token_id(), Some(4));
         assert!(!tokenizer.is_special(5));
         let encoded = tokenizer.encode("The printer is BROKEN", 32).unwrap();
         assert_eq!(tokenizer.decode(&encoded.ids).unwrap(), "the printer is broken");

@@ -295,6 +295,14 @@ mod tests {
     }
 
     #[test]
+    fn a_vocabulary_without_a_mask_token_has_none() {
+        let files = folder(&[("vocab.txt", &VOCAB.replace("[MASK]", "mask"))]);
+        let tokenizer = Tokenizer::load(files.path()).unwrap();
+        assert_eq!(tokenizer.mask_token_id(), None);
+        assert_eq!(tokenizer.special_ids(), [0, 1, 2, 3]);
+    }
+
+    #[test]
     fn windows_line_ends_and_added_tokens() {
         let files = folder(&[
             ("vocab.txt", &VOCAB.replace('\n', "\r\n")),
