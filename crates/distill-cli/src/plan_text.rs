@@ -4,35 +4,47 @@ use crate::commands::Context;
 use crate::failure::Failure;
 use crate::output;
 use crate::terminal::table::{Align, Facts, Table, shorten, wrap};
-use crate::terminal::units::{bytes, count, percent};
+use crate::terminal::units::{bytes, count, percent, short_count};
 use crate::terminal::{Paint, width};
-use distill_recipe::Recipe;
-use distill_train::PlanReport;
-use distill_train::plan::Need;
+use distill_train::plan::{DistillationPlan, Need};
+use distill_train::{PlanReport, StageRecipe};
 
 /// Beyond so many labels, only the most and the least frequent are shown.
 const MOST_LABELS: usize = 20;
 
-/// Resolves a recipe, with progress on stderr.
+/// Resolves the stages of a recipe, with progress on stderr.
 ///
 /// # Errors
 /// Whatever would stop the run before its first step.
-pub fn resolve(recipe: &Recipe, context: &Context) -> Result<PlanReport, Failure> {
-    let mut observer = context.voice.observer();
-    let plan = distill_train::plan(recipe, observer.as_mut());
-    drop(observer);
-    Ok(plan?)
+pub fn resolve(stages: &[StageRecipe], context: &Context) -> Result<Vec<PlanReport>, Failure> {
+    let mut plans = Vec::with_capacity(stages.len());
+    for stage in distill_train::planned(stages) {
+        let mut observer = context.voice.observer();
+        let plan = distill_train::plan(&stage.recipe, observer.as_mut());
+        drop(observer);
+        plans.push(plan?);
+    }
+    Ok(plans)
 }
 
-/// Resolves a recipe and writes its plan to stdout, its warnings to stderr.
+/// Resolves a recipe and writes its plan, or that of each stage, to stdout, its warnings to stderr.
 ///
 /// # Errors
 /// As [`resolve`].
-pub fn show(recipe: &Recipe, context: &Context) -> Result<(), Failure> {
-    let plan = resolve(recipe, context)?;
-    output::print(&render(&plan, Paint::stdout(), width()))?;
-    for warning in &plan.warnings {
-        context.voice.warning(warning);
+pub fn show(stages: &[StageRecipe], context: &Context) -> Result<(), Failure> {
+    let plans = resolve(stages, context)?;
+    let paint = Paint::stdout();
+    for (number, (plan, stage)) in plans.iter().zip(stages).enumerate() {
+        let mut text = String::new();
+        if stages.len() > 1 {
+            let title = format!("stage {} of {}: {}", number + 1, stages.len(), stage.name);
+            text.push_str(&format!("{}{}\n\n", if number > 0 { "\n" } else { "" }, paint.bold(title)));
+        }
+        text.push_str(&render(plan, paint, width()));
+        output::print(&text)?;
+        for warning in &plan.warnings {
+            context.voice.warning(warning);
+        }
     }
     Ok(())
 }
@@ -56,6 +68,9 @@ fn render(plan: &PlanReport, paint: Paint, width: usize) -> String {
     }
     if !plan.model.unused.is_empty() {
         facts.add("left out", format!("{} of the checkpoint are not used", tensors(&plan.model.unused)));
+    }
+    if let Some(distillation) = &plan.distillation {
+        distillation_facts(distillation, &mut facts);
     }
     facts.add("device", plan.computing.to_string());
     let rows = &plan.rows;
@@ -97,6 +112,57 @@ fn render(plan: &PlanReport, paint: Paint, width: usize) -> String {
         lines.extend(mapping.iter().map(|line| format!("  {}", paint.dim(line))));
     }
     lines.join("\n") + "\n"
+}
+
+fn distillation_facts(plan: &DistillationPlan, facts: &mut Facts) {
+    for teacher in &plan.teachers {
+        let mut line = format!(
+            "{} ({}, {} parameters)",
+            teacher.name,
+            teacher.architecture,
+            short_count(teacher.parameters as f64)
+        );
+        if plan.teachers.len() > 1 {
+            line.push_str(&format!(", weight {:.2}", teacher.weight));
+        }
+        if teacher.own_tokenizer {
+            line.push_str(", with a tokenizer of its own");
+        }
+        if teacher.other_label_order {
+            line.push_str(", labels in another order, matched by name");
+        }
+        facts.add("teacher", line);
+    }
+    facts.add(
+        "asked",
+        if plan.cached { "once, its logits are kept on disk" } else { "in each step" }.to_owned(),
+    );
+    if !plan.copied_layers.is_empty() {
+        let layers: Vec<String> = plan.copied_layers.iter().map(usize::to_string).collect();
+        facts.add("layers", format!("the teacher's {}", layers.join(", ")));
+    }
+    if let Some(kept) = plan.kept_energy {
+        facts.add("embeddings", format!("the teacher's, projected: {} of their energy kept", percent(kept)));
+    }
+    if let Some(method) = plan.method {
+        facts.add("method", format!("{method}, which stands for:"));
+    }
+    for loss in &plan.losses {
+        facts.add("loss", inline(loss));
+    }
+    if plan.transfer_rows > 0 {
+        facts.add(
+            "transfer",
+            format!("{} of the rows are labelled by the teacher alone", count(plan.transfer_rows)),
+        );
+    }
+}
+
+/// A loss as a recipe writes it.
+fn inline(loss: &serde_json::Value) -> String {
+    let keys = loss.as_object().into_iter().flatten();
+    let keys: Vec<String> = keys.map(|(key, value)| format!("{key} = {value}")).collect();
+    format!("{{ {} }}", keys.join(", "))
 }
 
 fn tensors(names: &[String]) -> String {
@@ -173,6 +239,7 @@ mod tests {
                 newly_initialised: vec!["classifier.weight".to_owned(), "classifier.bias".to_owned()],
                 unused: Vec::new(),
             },
+            distillation: None,
             steps: Steps { per_epoch: 313, total: 939, warmup: 57 },
             epochs: 3.0,
             memory: Need { needed_bytes: 2 << 30, available_bytes: Some(20 << 30) },

@@ -3,18 +3,19 @@
 use crate::report;
 use crate::shell::word;
 use crate::terminal::Paint;
+use crate::terminal::sentences::number;
 use crate::terminal::table::Facts;
-use crate::terminal::units::{bytes, count, percent, seconds, short_count};
-use distill_train::RunSummary;
+use crate::terminal::units::{bytes, count, seconds, short_count};
+use distill_train::{Report, RunSummary};
 
 /// The summary of a finished run, with a line end.
 pub fn render(summary: &RunSummary, paint: Paint, width: usize) -> String {
     let mut text = String::new();
     let folder = summary.output_dir.display().to_string();
-    if let Some(test) = &summary.test {
-        text.push_str(&report::render("test", test, paint, width));
-    } else if let Some(validation) = &summary.validation {
-        text.push_str(&report::render("validation", validation, paint, width));
+    let measured = summary.test.as_ref().map(|test| ("test", test));
+    let measured = measured.or(summary.validation.as_ref().map(|validation| ("validation", validation)));
+    if let Some((what, Report::Classification(report))) = measured {
+        text.push_str(&report::render(what, report, paint, width));
     }
     text.push('\n');
     for line in facts(summary, &folder, paint).lines(width) {
@@ -23,8 +24,10 @@ pub fn render(summary: &RunSummary, paint: Paint, width: usize) -> String {
     }
     let model = word(&folder);
     text.push_str(&format!("\n{}\n", paint.bold("next")));
-    text.push_str(&format!("  distill predict {model} --text \"...\"\n"));
-    text.push_str(&format!("  distill eval {model} --data FILE\n"));
+    if !summary.labels.is_empty() {
+        text.push_str(&format!("  distill predict {model} --text \"...\"\n"));
+        text.push_str(&format!("  distill eval {model} --data FILE\n"));
+    }
     text.push_str(&format!("  distill inspect {model}\n"));
     text
 }
@@ -52,11 +55,16 @@ fn facts(summary: &RunSummary, folder: &str, paint: Paint) -> Facts {
     if let Some(loss) = summary.train_loss {
         facts.add("loss", format!("{loss:.4} over all training steps"));
     }
-    if let (Some(validation), Some(_)) = (&summary.validation, &summary.test) {
-        let rows = format!("{} rows", count(validation.rows));
-        let scores =
-            format!("accuracy {}, macro F1 {:.4}", percent(validation.accuracy), validation.macro_f1);
-        facts.add("validation", format!("{scores}, loss {:.4} ({rows})", validation.loss));
+    for (what, report) in [("validation", &summary.validation), ("test", &summary.test)] {
+        let Some(report) = report else { continue };
+        // What has a table of its own above is not said again.
+        let above = matches!(report, Report::Classification(_)) && (what == "test" || summary.test.is_none());
+        if !above {
+            let numbers: Vec<String> =
+                report.headline().iter().map(|(name, value)| number(name, *value)).collect();
+            let rows = report.classification().map(|report| format!(" ({} rows)", count(report.rows)));
+            facts.add(what, numbers.join(", ") + &rows.unwrap_or_default());
+        }
     }
     let times = &summary.seconds;
     let parts =
@@ -88,9 +96,10 @@ mod tests {
             epochs: 3.0,
             train_loss: Some(0.21),
             best_step: Some(1400),
-            validation: Some(sample(2)),
-            test: Some(sample(2)),
+            validation: Some(Report::Classification(Box::new(sample(2)))),
+            test: Some(Report::Classification(Box::new(sample(2)))),
             labels: vec!["a".to_owned(), "b".to_owned()],
+            distillation: None,
             seconds: Timings { total: 65.0, prepare: 1.5, train: 60.0, evaluate: 2.5, test: 1.0 },
             peak_memory_bytes: Some(1 << 30),
             examples_per_second: 212.4,

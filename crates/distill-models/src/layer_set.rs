@@ -31,6 +31,11 @@ impl Layers {
         Self(self.0 | other.0)
     }
 
+    /// How many of the set come before `layer`: its place in a list of what they handed out.
+    pub fn rank(self, layer: usize) -> usize {
+        (self.0 & Self::bit(layer).wrapping_sub(1)).count_ones() as usize
+    }
+
     fn bit(layer: usize) -> u128 {
         u32::try_from(layer).ok().and_then(|layer| 1u128.checked_shl(layer)).unwrap_or(0)
     }
@@ -46,6 +51,7 @@ mod tests {
         let held: Vec<usize> = (0..200).filter(|&layer| layers.contains(layer)).collect();
         assert_eq!(held, [0, 5, 127]);
         assert!(!layers.contains(usize::MAX) && !layers.contains(1 << 32));
+        assert_eq!([0, 5, 127].map(|layer| layers.rank(layer)), [0, 1, 2]);
         assert_eq!(layers.union(Layers::of([5, 6])), Layers::of([0, 5, 6, 127]));
     }
 

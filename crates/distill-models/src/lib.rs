@@ -35,7 +35,7 @@ pub use loss::Loss;
 pub use model::{Activations, ForwardOptions, Model, ModelInput, ModelOutput, ParameterInfo};
 pub use pretrained::{LoadRequest, Loaded, from_scratch, load, parameters_to_host, save, save_without};
 pub use tensor_file::{TensorFileContent, read_safetensors, write_safetensors};
-pub use weights::{HeadPolicy, LoadReport};
+pub use weights::{HeadPolicy, LoadReport, normal as normal_values};
 
 /// Every architecture, by the name that `model_type` and recipes use.
 pub const ARCHITECTURES: &[Architecture] = &[

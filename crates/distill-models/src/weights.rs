@@ -276,8 +276,8 @@ enum Fault {
     File(ModelError),
 }
 
-/// Normal numbers by Box and Muller's method, from a stream of its own for each name.
-fn normal(seed: u64, name: &str, len: usize, std: f64) -> Vec<f32> {
+/// Normal numbers of mean 0, by Box and Muller's method, from a stream of its own for each seed and name.
+pub fn normal(seed: u64, name: &str, len: usize, std: f64) -> Vec<f32> {
     let mut hash = Sha256::new();
     hash.update(seed.to_le_bytes());
     hash.update(name.as_bytes());

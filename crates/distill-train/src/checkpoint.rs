@@ -5,8 +5,10 @@
 //! synced and renamed, so that a kill leaves either the old folders or the new one.
 
 use crate::error::TrainError;
+use crate::objectives::Projection;
 use crate::optimizer::Optimizer;
-use distill_eval::ClassificationReport;
+use crate::report::Report;
+use burn::tensor::{Tensor, TensorData};
 use distill_models::{TensorFileContent, read_safetensors, write_safetensors};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 const STATE_FILE: &str = "state.json";
+/// What is learned beside the model and not exported.
+const PROJECTION_FILE: &str = "projection.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const CHECKSUM_FILE: &str = "checksums.json";
 const STEP_PREFIX: &str = "step-";
@@ -53,10 +57,12 @@ pub struct LoopState {
 }
 
 /// A sum of losses and what it is a sum of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LossWindow {
     /// Sum over examples, in nats.
     pub loss_sum: f64,
+    /// The same of each loss alone, unweighted.
+    pub parts: Vec<f64>,
     /// Examples summed.
     pub examples: u64,
     /// Tokens in them, padding not counted.
@@ -65,8 +71,14 @@ pub struct LossWindow {
 
 impl LossWindow {
     /// Adds a step.
-    pub fn add(&mut self, loss_sum: f64, examples: u64, tokens: u64) {
-        self.loss_sum += loss_sum;
+    ///
+    /// `loss` and `parts` are means over its examples.
+    pub fn add(&mut self, loss: f64, parts: &[f64], examples: u64, tokens: u64) {
+        self.loss_sum += loss * examples as f64;
+        self.parts.resize(parts.len(), 0.0);
+        for (sum, part) in self.parts.iter_mut().zip(parts) {
+            *sum += part * examples as f64;
+        }
         self.examples += examples;
         self.tokens += tokens;
     }
@@ -74,6 +86,12 @@ impl LossWindow {
     /// Mean loss in nats, `None` before the first example.
     pub fn mean(&self) -> Option<f64> {
         (self.examples > 0).then(|| self.loss_sum / self.examples as f64)
+    }
+
+    /// Mean of each loss, by these names.
+    pub fn means(&self, names: &[String]) -> IndexMap<String, f64> {
+        let mean = |(name, sum): (&String, &f64)| (name.clone(), sum / self.examples.max(1) as f64);
+        names.iter().zip(&self.parts).map(mean).collect()
     }
 }
 
@@ -85,7 +103,7 @@ pub struct Best {
     /// The chosen metric's value.
     pub value: f64,
     /// All metrics.
-    pub report: ClassificationReport,
+    pub report: Report,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,6 +126,7 @@ pub struct Checkpoint {
     pub fingerprint: serde_json::Value,
     optimizer_steps: IndexMap<String, u64>,
     moments: TensorFileContent,
+    projection: Option<TensorFileContent>,
 }
 
 impl Checkpoint {
@@ -117,6 +136,29 @@ impl Checkpoint {
     /// [`TrainError::Checkpoint`] if they are another model's.
     pub fn restore(self, optimizer: &mut Optimizer, device: &burn::tensor::Device) -> Result<(), TrainError> {
         optimizer.import(self.moments, &self.optimizer_steps, device)
+    }
+
+    /// Puts the learned projection's numbers into `projection`.
+    ///
+    /// # Errors
+    /// [`TrainError::Checkpoint`] if they are missing or of another shape.
+    pub fn restore_projection(&mut self, projection: &mut Projection) -> Result<(), TrainError> {
+        let mut content =
+            self.projection.take().ok_or_else(|| TrainError::checkpoint_without(PROJECTION_FILE))?;
+        for (name, shape) in projection.parameters() {
+            let found = content.tensors.get(&name).map(|(shape, _)| shape.clone());
+            if found.as_ref() != Some(&shape) {
+                return Err(TrainError::checkpoint_without(&name));
+            }
+        }
+        projection.update(&mut |name, old| match content.tensors.remove(name) {
+            Some((_, values)) => {
+                let length = values.len();
+                Tensor::from_data(TensorData::new(values, [length]), &old.device())
+            }
+            None => old,
+        });
+        Ok(())
     }
 }
 
@@ -143,6 +185,7 @@ impl CheckpointStore {
         state: &LoopState,
         fingerprint: &serde_json::Value,
         optimizer: &Optimizer,
+        projection: Option<&Projection>,
         keep: Option<usize>,
         save_model: &dyn Fn(&Path) -> Result<(), TrainError>,
     ) -> Result<PathBuf, TrainError> {
@@ -154,6 +197,9 @@ impl CheckpointStore {
         let path = self.write(&step_name(STEP_PREFIX, state.step), &|folder| {
             save_model(folder)?;
             write_safetensors(&folder.join(OPTIMIZER_FILE), optimizer.export(), &BTreeMap::new())?;
+            if let Some(projection) = projection {
+                write_safetensors(&folder.join(PROJECTION_FILE), projection.to_host(), &BTreeMap::new())?;
+            }
             write_json(&folder.join(STATE_FILE), &saved)
         })?;
         self.remove_stale(state, keep)?;
@@ -268,12 +314,15 @@ fn read(path: &Path) -> Result<Checkpoint, TrainError> {
     verify(path)?;
     let saved: SavedState = read_json(&path.join(STATE_FILE))?;
     let moments = read_safetensors(&path.join(OPTIMIZER_FILE))?;
+    let projection = path.join(PROJECTION_FILE);
+    let projection = projection.exists().then(|| read_safetensors(&projection)).transpose()?;
     Ok(Checkpoint {
         path: path.to_owned(),
         state: saved.state,
         fingerprint: saved.fingerprint,
         optimizer_steps: saved.optimizer_steps,
         moments,
+        projection,
     })
 }
 

@@ -5,6 +5,7 @@ use crate::events::{Event, Observer};
 use crate::prepare::Prepared;
 use crate::rows::{self, Rows, TokenizedRows};
 use distill_data::TokenizedDataset;
+use distill_data::tokenizer::Tokenizer;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
@@ -31,25 +32,67 @@ pub fn tokenize(
     observer: &mut dyn Observer,
 ) -> Result<Datasets, TrainError> {
     let max_length = prepared.recipe.data.max_length;
-    let mut done: Vec<(Arc<rows::Source>, Arc<TokenizedDataset>)> = Vec::new();
-    let mut one = |rows: &Rows, what: &str| {
-        // Training and validation rows are often parts of one source, which is tokenised once.
-        if let Some((_, dataset)) = done.iter().find(|(source, _)| Arc::ptr_eq(source, &rows.source)) {
-            return Ok(TokenizedRows::new(dataset.clone(), rows));
-        }
-        let total = Some(rows.source.scan.rows);
-        let what = format!("tokenising {what} rows");
-        let mut progress = |done| observer.event(&Event::Progress { what: what.clone(), done, total });
-        let dataset = rows::tokenize(&rows.source, &prepared.tokenizer, max_length, cache, &mut progress)?;
-        let dataset = Arc::new(dataset);
-        done.push((rows.source.clone(), dataset.clone()));
-        Ok::<_, TrainError>(TokenizedRows::new(dataset, rows))
-    };
+    let mut tokens = Tokens { tokenizer: &prepared.tokenizer, max_length, cache, done: Vec::new(), observer };
     Ok(Datasets {
-        train: one(&prepared.train, "training")?,
-        validation: prepared.validation.as_ref().map(|rows| one(rows, "validation")).transpose()?,
-        test: prepared.test.as_ref().map(|rows| one(rows, "test")).transpose()?,
+        train: tokens.of(&prepared.training_parts(), "training")?,
+        validation: prepared.validation.as_ref().map(|rows| tokens.of(&[rows], "validation")).transpose()?,
+        test: prepared.test.as_ref().map(|rows| tokens.of(&[rows], "test")).transpose()?,
     })
+}
+
+/// The tokens of some rows by another tokeniser than the student's.
+///
+/// # Errors
+/// As [`tokenize`].
+pub fn tokenize_by(
+    tokenizer: &Tokenizer,
+    parts: &[&Rows],
+    max_length: usize,
+    cache: &Path,
+    observer: &mut dyn Observer,
+) -> Result<TokenizedRows, TrainError> {
+    let mut tokens = Tokens { tokenizer, max_length, cache, done: Vec::new(), observer };
+    tokens.of(parts, "the teacher's")
+}
+
+/// One tokeniser at work on sources that several data sets may share.
+struct Tokens<'a> {
+    tokenizer: &'a Tokenizer,
+    max_length: usize,
+    cache: &'a Path,
+    done: Vec<(Arc<rows::Source>, Arc<TokenizedDataset>)>,
+    observer: &'a mut dyn Observer,
+}
+
+impl Tokens<'_> {
+    fn of(&mut self, parts: &[&Rows], what: &str) -> Result<TokenizedRows, TrainError> {
+        let mut all = TokenizedRows::default();
+        for rows in parts {
+            // Training and validation rows are often parts of one source, which is tokenised once.
+            let done = self.done.iter().find(|(source, _)| Arc::ptr_eq(source, &rows.source));
+            let dataset = match done {
+                Some((_, dataset)) => dataset.clone(),
+                None => self.new_source(&rows.source, what)?,
+            };
+            all.extend(dataset, rows);
+        }
+        Ok(all)
+    }
+
+    fn new_source(
+        &mut self,
+        source: &Arc<rows::Source>,
+        what: &str,
+    ) -> Result<Arc<TokenizedDataset>, TrainError> {
+        let total = Some(source.scan.rows);
+        let what = format!("tokenising {what} rows");
+        let observer = &mut *self.observer;
+        let mut progress = |done| observer.event(&Event::Progress { what: what.clone(), done, total });
+        let dataset = rows::tokenize(source, self.tokenizer, self.max_length, self.cache, &mut progress)?;
+        let dataset = Arc::new(dataset);
+        self.done.push((source.clone(), dataset.clone()));
+        Ok(dataset)
+    }
 }
 
 /// How many test rows have the very tokens of a training row: an honest test has none.

@@ -1,11 +1,16 @@
 //! Runs a model over tokenised rows, without gradients.
 
 use crate::error::TrainError;
+use crate::examples::Examples;
+use crate::objectives::{Losses, Outputs, Projection};
+use crate::report::LossReport;
 use crate::rows::TokenizedRows;
-use distill_data::sequential_batches;
-use distill_eval::Predictions;
+use crate::teacher::Teacher;
+use burn::tensor::{Int, Tensor, TensorData};
+use distill_data::{IGNORED_LABEL, sequential_batches};
+use distill_eval::{EvalError, LanguageModelReport, Predictions};
 use distill_models::{ForwardOptions, Model, ModelInput};
-use distill_ops::{Dropout, Precision, autocast};
+use distill_ops::{Dropout, Precision, autocast, cross_entropy};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How batches are made for a model and run.
@@ -67,6 +72,104 @@ pub fn predict_unless(
     }
     let classes = logits.first().map_or(0, Vec::len);
     Ok(Predictions::new(logits.concat(), rows.labels(), classes)?)
+}
+
+/// A masked language model's guesses of the hidden tokens; `model` is on a device without gradients.
+///
+/// # Errors
+/// Those of [`predict_unless`].
+pub fn guess_tokens(
+    interrupt: &AtomicBool,
+    model: &dyn Model,
+    examples: &Examples,
+    batching: Batching,
+    progress: &mut dyn FnMut(u64),
+) -> Result<LanguageModelReport, TrainError> {
+    let (mut tokens, mut loss_sum, mut correct, mut done) = (0, 0.0, 0, 0);
+    for positions in sequential_batches(examples.rows.lengths(), batching.batch_size) {
+        if interrupt.load(Ordering::Relaxed) {
+            return Err(TrainError::Interrupted);
+        }
+        let batch = examples.batch(&positions, SAME_MASKS)?;
+        let device = model.device();
+        let forward = || model.forward(&batch.input(&device), ForwardOptions::default(), &mut Dropout::off());
+        let logits = autocast(batching.precision, forward).logits;
+        let chosen: Vec<i64> = (0i64..)
+            .zip(&batch.labels)
+            .filter(|(_, label)| **label != IGNORED_LABEL)
+            .map(|(row, _)| row)
+            .collect();
+        done += positions.len() as u64;
+        if chosen.is_empty() {
+            continue;
+        }
+        let labels: Vec<i64> = batch.labels.iter().copied().filter(|&label| label != IGNORED_LABEL).collect();
+        let count = chosen.len();
+        let ids = |ids: Vec<i64>| Tensor::<1, Int>::from_data(TensorData::new(ids, [count]), &device);
+        let logits = logits.select(0, ids(chosen));
+        let guesses = logits.clone().argmax(1).into_data();
+        correct += guesses.iter::<i64>().zip(&labels).filter(|(guess, label)| guess == *label).count() as u64;
+        let sum = f64::from(cross_entropy(logits, ids(labels), 0.0).sum.into_scalar::<f32>());
+        if !sum.is_finite() {
+            return Err(EvalError::NotFinite { row: done as usize, class: 0, value: sum as f32 }.into());
+        }
+        loss_sum += sum;
+        tokens += count as u64;
+        progress(done);
+    }
+    Ok(LanguageModelReport::from_sums(tokens, loss_sum, correct))
+}
+
+/// The pass of which the masks of held-out rows are drawn: always the same.
+const SAME_MASKS: u64 = u64::MAX;
+
+/// The losses of a run on held-out rows, without dropout; `model` is on the device with gradients.
+///
+/// # Errors
+/// [`TrainError::Data`] if a cache cannot be read, [`TrainError::Eval`] if a loss is not a number.
+pub fn measure_losses(
+    model: &dyn Model,
+    examples: &Examples,
+    losses: &Losses,
+    teacher: Option<&Teacher>,
+    projection: Option<&Projection>,
+    batching: Batching,
+) -> Result<LossReport, TrainError> {
+    let needs = losses.needs();
+    let (mut sums, mut counts) = (vec![0.0; losses.iter().count()], vec![0.0; losses.iter().count()]);
+    for positions in sequential_batches(examples.rows.lengths(), batching.batch_size) {
+        let batch = examples.batch(&positions, SAME_MASKS)?;
+        let teacher = teacher.map(|teacher| teacher.output(&positions, &batch)).transpose()?;
+        let device = model.device();
+        let targets = batch.targets(0.0, &device);
+        let means = autocast(batching.precision, || {
+            let output = model.forward(&batch.input(&device), needs.student, &mut Dropout::off());
+            let outputs = Outputs {
+                student: &output,
+                teacher: teacher.as_ref(),
+                needs: &needs,
+                projection,
+                targets: &targets,
+            };
+            losses.total(&outputs, &batch.counts).1
+        });
+        for (loss, ((mean, sum), count)) in losses.iter().zip(means.iter().zip(&mut sums).zip(&mut counts)) {
+            let units = batch.counts.of(loss.objective.unit()) as f64;
+            *sum += mean * units;
+            *count += units;
+        }
+    }
+    let means =
+        losses.iter().zip(sums.iter().zip(&counts)).map(|(loss, (sum, count))| (loss, sum / count.max(1.0)));
+    let means: Vec<_> = means.collect();
+    let objective = means.iter().map(|(loss, mean)| loss.weight * mean).sum::<f64>();
+    if !objective.is_finite() {
+        return Err(EvalError::NotFinite { row: 0, class: 0, value: objective as f32 }.into());
+    }
+    Ok(LossReport {
+        objective,
+        losses: means.into_iter().map(|(loss, mean)| (loss.name.clone(), mean)).collect(),
+    })
 }
 
 /// The rows of a `[rows, classes]` tensor.

@@ -1,7 +1,8 @@
 //! What a run tells whoever watches it. The library never prints: the binary draws these as a progress bar, plain
 //! lines or JSON.
 
-use distill_eval::ClassificationReport;
+use crate::report::Report;
+use indexmap::IndexMap;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -53,7 +54,7 @@ pub enum Event {
         /// Epochs done.
         epoch: f64,
         /// All metrics.
-        report: Box<ClassificationReport>,
+        report: Box<Report>,
         /// Name of the metric that chooses the best model.
         metric: String,
         /// Its value.
@@ -116,6 +117,9 @@ pub struct LoggedRecord {
     pub epoch: f64,
     /// Mean loss over the examples since the last line, in nats.
     pub loss: f64,
+    /// Each loss alone, unweighted, where there are several.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub losses: IndexMap<String, f64>,
     /// Gradient norm of the last step, before clipping.
     pub grad_norm: f64,
     /// Learning rate of the last step.

@@ -14,6 +14,9 @@ const FREE: &[&str] = &[
     // Told by content, or by the device that is found.
     "recipe.device",
     "recipe.model.path",
+    "recipe.student.path",
+    "recipe.teacher.path",
+    "recipe.teacher.models",
     "recipe.tokenizer.path",
     "recipe.data.train",
     "recipe.data.validation",
@@ -26,6 +29,8 @@ const FREE: &[&str] = &[
     "recipe.train.save_steps",
     "recipe.train.logging_steps",
     "recipe.data.cache_dir",
+    "recipe.distill.transfer_data",
+    "recipe.augment.path",
 ];
 
 /// Everything that the result of a run depends on.
@@ -34,10 +39,13 @@ const FREE: &[&str] = &[
 /// first step.
 pub fn fingerprint(prepared: &Prepared) -> Value {
     let files: Vec<Value> = prepared.files.iter().map(|file| json!([file.used_as, file.sha256])).collect();
+    let teachers: Vec<Value> =
+        prepared.teachers.iter().map(|teacher| json!([teacher.hash, teacher.weight])).collect();
     json!({
         "recipe": prepared.recipe.resolved(),
         "data": files,
-        "labels": prepared.labels.names(),
+        "labels": prepared.label_names(),
+        "teachers": teachers,
         "tokenizer": prepared.tokenizer.hash(),
         "weights": weights_hash(prepared),
         "device": describe_device(&prepared.device),
@@ -50,7 +58,8 @@ pub fn recipe_fingerprint(recipe: &Recipe) -> Value {
     json!({ "recipe": recipe.resolved() })
 }
 
-fn weights_hash(prepared: &Prepared) -> String {
+/// SHA-256 of every parameter of the model as it starts.
+pub(crate) fn weights_hash(prepared: &Prepared) -> String {
     let mut hasher = Sha256::new();
     prepared.loaded.model.visit(&mut |parameter, value| {
         hasher.update(parameter.name.as_bytes());
@@ -96,6 +105,7 @@ fn describe(key: &str, then: &Value, now: &Value) -> String {
     match key {
         "data" => "the data files have changed".to_owned(),
         "labels" => "the labels have changed".to_owned(),
+        "teachers" => "the teachers have changed".to_owned(),
         "tokenizer" => "the tokenizer has changed".to_owned(),
         "weights" => "the weights that the run started from have changed".to_owned(),
         "dtype" => format!("`train.dtype` was {}, is {}", shown(then), shown(now)),

@@ -1,9 +1,10 @@
 //! AdamW over the named parameters of a model, with a group for each and a state that can be saved.
 
 use crate::error::TrainError;
+use crate::objectives::Projection;
 use crate::parameter_groups::{GroupRules, ParameterGroup};
 use burn::tensor::{Device, Tensor, TensorData};
-use distill_models::{Model, TensorFileContent};
+use distill_models::{Model, ParameterInfo, TensorFileContent};
 use distill_ops::{AdamW, AdamWState, sum_of_squares};
 use indexmap::IndexMap;
 use std::collections::HashMap;
@@ -20,11 +21,13 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// An optimiser for the parameters of `model`, with nothing remembered.
-    pub fn new(adamw: AdamW, rules: &GroupRules, model: &dyn Model) -> Self {
-        let group = |parameter: &_| rules.group(parameter, model.layer_of(&parameter.name));
-        let groups =
-            model.parameters().iter().map(|parameter| (parameter.name.clone(), group(parameter))).collect();
+    /// An optimiser for the parameters of `model` and of what is learned beside it, with nothing remembered.
+    pub fn new(adamw: AdamW, rules: &GroupRules, model: &dyn Model, projection: Option<&Projection>) -> Self {
+        let group = |parameter: &ParameterInfo| rules.group(parameter, model.layer_of(&parameter.name));
+        let beside = projection.into_iter().flat_map(Projection::parameters);
+        let beside = beside.map(|(name, shape)| ParameterInfo { name, shape });
+        let parameters = model.parameters().into_iter().chain(beside);
+        let groups = parameters.map(|parameter| (parameter.name.clone(), group(&parameter))).collect();
         Self { adamw, groups, states: IndexMap::new() }
     }
 
@@ -32,20 +35,25 @@ impl Optimizer {
     pub fn step(
         &mut self,
         model: &mut dyn Model,
+        projection: Option<&mut Projection>,
         mut gradients: Gradients,
         learning_rate: f64,
         grad_scale: f64,
     ) {
-        model.update(&mut |parameter, value| {
-            let Some(gradient) = gradients.swap_remove(&parameter.name) else { return value };
-            let group = self.groups[&parameter.name];
-            let state = self.states.swap_remove(&parameter.name);
+        let mut update = |name: &str, value: Tensor<1>| {
+            let Some(gradient) = gradients.swap_remove(name) else { return value };
+            let group = self.groups[name];
+            let state = self.states.swap_remove(name);
             let rate = learning_rate * group.learning_rate_scale;
             let (value, state) =
                 self.adamw.step(value, gradient, state, rate, group.weight_decay, grad_scale);
-            self.states.insert(parameter.name.clone(), state);
+            self.states.insert(name.to_owned(), state);
             value
-        });
+        };
+        model.update(&mut |parameter, value| update(&parameter.name, value));
+        if let Some(projection) = projection {
+            projection.update(&mut update);
+        }
     }
 
     /// The moments of every parameter, flat, with their names: `exp_avg.NAME` and `exp_avg_sq.NAME`.

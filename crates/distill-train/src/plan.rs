@@ -5,9 +5,11 @@ use crate::datasets::{Datasets, tokenize};
 use crate::error::TrainError;
 use crate::events::Observer;
 use crate::memory::{available_disk, available_memory};
+use crate::objectives::{Level, ObjectiveConfig};
 use crate::prepare::{Prepared, Shortage, prepare};
 use crate::rows;
-use distill_data::{TokenStats, label_counts};
+use crate::teacher::PreparedTeacher;
+use distill_data::{LabelMap, TokenStats, label_counts};
 use distill_models::{Activations, EncoderConfig};
 use distill_recipe::Recipe;
 use serde::Serialize;
@@ -38,6 +40,9 @@ pub struct PlanReport {
     pub max_length: usize,
     /// The model.
     pub model: ModelPlan,
+    /// Teachers and losses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<DistillationPlan>,
     /// Optimizer steps.
     pub steps: Steps,
     /// Passes over the training rows.
@@ -50,6 +55,45 @@ pub struct PlanReport {
     pub disk: Need,
     /// What is probably not what the user wants.
     pub warnings: Vec<String>,
+}
+
+/// What a student learns, and from whom.
+#[derive(Clone, Debug, Serialize)]
+pub struct DistillationPlan {
+    /// The method that stands for the losses, if one was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<&'static str>,
+    /// The losses, with every key.
+    pub losses: Vec<serde_json::Value>,
+    /// The teachers.
+    pub teachers: Vec<TeacherPlan>,
+    /// Whether the teachers' logits are kept on disk; else they run along in each step.
+    pub cached: bool,
+    /// Rows that only the teachers label.
+    pub transfer_rows: u64,
+    /// The teacher's layer in each of the student's, where layers were copied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copied_layers: Vec<usize>,
+    /// Part of the teacher's word embeddings that the student's projection keeps: a fraction of their squared length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_energy: Option<f64>,
+}
+
+/// One teacher.
+#[derive(Clone, Debug, Serialize)]
+pub struct TeacherPlan {
+    /// Folder, hub id, or the student's start.
+    pub name: String,
+    /// `model_type`.
+    pub architecture: String,
+    /// About how many parameters it has, its head left out.
+    pub parameters: u64,
+    /// Its part in the average.
+    pub weight: f64,
+    /// Whether it splits texts otherwise than the student.
+    pub own_tokenizer: bool,
+    /// Whether its labels stand in another order.
+    pub other_label_order: bool,
 }
 
 /// Rows of one label.
@@ -305,10 +349,68 @@ pub(crate) fn model_plan(prepared: &Prepared) -> ModelPlan {
     }
 }
 
+/// Whether the teachers answer from a cache: where losses look at nothing but the logits of whole texts.
+pub(crate) fn teacher_is_cached(prepared: &Prepared) -> bool {
+    let asked = prepared.recipe.distill.as_ref().is_some_and(|distill| distill.table.cache_teacher);
+    asked && prepared.task.level() == Level::Sequence && !prepared.losses.needs().inside_of_teacher()
+}
+
+pub(crate) fn distillation_plan(prepared: &Prepared) -> Option<DistillationPlan> {
+    let distill = prepared.recipe.distill.as_ref()?;
+    let loss = |config: &Box<dyn ObjectiveConfig>| {
+        let mut keys = serde_json::json!({ "kind": config.kind() });
+        if let (Some(keys), serde_json::Value::Object(own)) = (keys.as_object_mut(), config.keys()) {
+            keys.extend(own);
+        }
+        keys
+    };
+    let teacher = |teacher: &PreparedTeacher| TeacherPlan {
+        name: teacher.name.clone(),
+        architecture: teacher.config.architecture.model_type.to_owned(),
+        parameters: teacher.config.encoder.approximate_parameters(),
+        weight: teacher.weight,
+        own_tokenizer: teacher.own_tokenizer.is_some(),
+        other_label_order: teacher.label_order.is_some(),
+    };
+    Some(DistillationPlan {
+        method: distill.table.method.map(distill_recipe::Method::name),
+        losses: prepared.loss_configs.iter().map(loss).collect(),
+        teachers: prepared.teachers.iter().map(teacher).collect(),
+        cached: teacher_is_cached(prepared),
+        transfer_rows: prepared.transfer.iter().map(|rows| rows.len() as u64).sum(),
+        copied_layers: prepared
+            .student
+            .as_ref()
+            .map(|student| student.copied_layers.clone())
+            .unwrap_or_default(),
+        kept_energy: prepared.student.as_ref().and_then(|student| student.kept_energy),
+    })
+}
+
+/// Memory of the teachers that run along, in bytes: their weights, and a batch on its way through a layer.
+pub(crate) fn teacher_memory(prepared: &Prepared, longest: usize) -> u64 {
+    let batch = prepared.recipe.train.batch_size as u64;
+    let of = |teacher: &PreparedTeacher| {
+        let encoder = teacher.config.encoder.as_ref();
+        let hidden = encoder.hidden_size() as u64;
+        let layer = 6 * hidden + 2 * encoder.intermediate_size() as u64;
+        let states = if prepared.losses.needs().teacher.hidden_states {
+            encoder.num_hidden_layers() as u64
+        } else {
+            1
+        };
+        (encoder.approximate_parameters() + batch * longest as u64 * (layer + states * hidden))
+            .saturating_mul(FLOAT)
+    };
+    let all = prepared.teachers.iter().map(of);
+    // From a cache that is not whole yet they answer one after the other.
+    if teacher_is_cached(prepared) { all.max().unwrap_or(0) } else { all.sum() }
+}
+
 pub(crate) fn row_counts(prepared: &Prepared) -> Rows {
     let count = |rows: &Option<rows::Rows>| rows.as_ref().map_or(0, rows::Rows::len) as u64;
     Rows {
-        train: prepared.train.len() as u64,
+        train: prepared.training_rows() as u64,
         validation: count(&prepared.validation),
         test: count(&prepared.test),
     }
@@ -316,7 +418,7 @@ pub(crate) fn row_counts(prepared: &Prepared) -> Rows {
 
 fn plan_of(prepared: &Prepared, datasets: &Datasets) -> PlanReport {
     let (recipe, steps) = (&prepared.recipe, steps(&prepared.recipe, datasets.train.len()));
-    let names = prepared.labels.names();
+    let names = prepared.label_names();
     let count = |rows: Option<&rows::Rows>| {
         let labels: Vec<u32> = rows.map(|rows| rows.labels().collect()).unwrap_or_default();
         label_counts(&labels, names.len())
@@ -332,7 +434,8 @@ fn plan_of(prepared: &Prepared, datasets: &Datasets) -> PlanReport {
     let lengths = TokenStats::new(&datasets.train.full_lengths(), recipe.data.max_length);
     let size = model_size(prepared);
     let longest = datasets.train.lengths().iter().copied().max().unwrap_or(1);
-    let memory = memory_need(recipe, &prepared.computing, &size, datasets.train.len(), longest as usize);
+    let mut memory = memory_need(recipe, &prepared.computing, &size, datasets.train.len(), longest as usize);
+    memory.needed_bytes = memory.needed_bytes.saturating_add(teacher_memory(prepared, longest as usize));
     let disk = disk_need(recipe, &size);
     PlanReport {
         name: recipe.name.clone(),
@@ -340,7 +443,7 @@ fn plan_of(prepared: &Prepared, datasets: &Datasets) -> PlanReport {
         computing: prepared.computing.clone(),
         task: recipe.task.name.clone(),
         labels: labels.collect(),
-        label_mapping: prepared.labels.describe(),
+        label_mapping: prepared.labels.as_ref().map(LabelMap::describe).unwrap_or_default(),
         rows: row_counts(prepared),
         token_lengths: TokenLengths {
             mean: lengths.mean,
@@ -353,6 +456,7 @@ fn plan_of(prepared: &Prepared, datasets: &Datasets) -> PlanReport {
         truncated_share: lengths.truncated_share,
         max_length: recipe.data.max_length,
         model: model_plan(prepared),
+        distillation: distillation_plan(prepared),
         steps,
         epochs: steps.total as f64 / steps.per_epoch as f64,
         memory,

@@ -3,27 +3,33 @@
 use crate::computing::{Computing, precision_for};
 use crate::error::TrainError;
 use crate::events::{Event, Observer};
-use crate::objectives::Objective;
+use crate::examples::Examples;
+use crate::objectives::{Level, Losses, ObjectiveConfig, Pair, Projection, Unfit};
 use crate::parameter_groups::GroupRules;
 use crate::plan::{disk_need, encoder_size, memory_need};
-use crate::recipe_checks::{metric_of, task_of, validate};
+use crate::recipe_checks::{losses_of, metric_of, task_of, validate};
 use crate::record::DataFile;
-use crate::rows::{Rows, Source};
-use crate::tasks::{ClassificationTask, Task};
+use crate::report::ChosenMetric;
+use crate::rows::{Rows, Source, TokenizedRows};
+use crate::tasks::Task;
+use crate::teacher::{PreparedTeacher, prepare_teachers};
 use burn::tensor::Device;
 use distill_data::hub::{self, Download, ModelReference};
 use distill_data::tokenizer::{Tokenizer, TokenizerKind, TrainConfig};
 use distill_data::{
-    Column, DataError, DataSpec, Format, LabelMap, LabelSource, LabelStart, fetch, scan_classification,
-    seeded_subset, stratified_split,
+    Column, DataError, DataSpec, Format, LabelMap, LabelSource, LabelStart, Masking, fetch,
+    scan_classification, scan_texts, seeded_subset, stratified_split,
 };
-use distill_eval::Metric;
 use distill_models::{
-    ConfigError, EncoderConfig, HeadPolicy, LoadRequest, Loaded, ModelConfig, Task as ModelTask, find,
-    from_scratch, load,
+    ConfigError, EncoderConfig, HeadPolicy, LayerChoice, LoadRequest, Loaded, ModelConfig, StudentError,
+    StudentReport, StudentRequest, Task as ModelTask, find, from_scratch, load, student_config,
+    student_from_teacher,
 };
 use distill_ops::{DeviceSpec, Precision, resolve};
-use distill_recipe::{Component, DataFormat, DataTable, Faults, ModelTable, Recipe, TokenizerTraining};
+use distill_recipe::{
+    Component, DataFormat, DataTable, Faults, FromTeacher, ModelTable, Recipe, STAGE_FOLDER, Spread,
+    StudentLayers, TeacherTable, TokenizerTraining,
+};
 use regex::Regex;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -56,8 +62,12 @@ pub struct Prepared {
     pub test: Option<Rows>,
     /// The files that were read.
     pub files: Vec<DataFile>,
-    /// The labels.
-    pub labels: LabelMap,
+    /// More training texts, which only the teacher labels.
+    pub transfer: Vec<Rows>,
+    /// The labels; `None` for a language model.
+    pub labels: Option<LabelMap>,
+    /// The task.
+    pub task: Task,
     /// The tokeniser.
     pub tokenizer: Tokenizer,
     /// The model with its configuration, on the device with gradients.
@@ -66,10 +76,20 @@ pub struct Prepared {
     pub model_source: String,
     /// How parameters are updated.
     pub rules: GroupRules,
-    /// What is minimised.
-    pub objective: Objective,
+    /// What is minimised, as the recipe asks for it.
+    pub loss_configs: Vec<Box<dyn ObjectiveConfig>>,
+    /// The same between this student and this teacher.
+    pub losses: Arc<Losses>,
+    /// The teachers; none for a model that learns alone.
+    pub teachers: Vec<PreparedTeacher>,
+    /// The learned projection, where a loss needs one.
+    pub projection: Option<Projection>,
+    /// What the student took from its teacher, where it is made of it.
+    pub student: Option<StudentReport>,
+    /// Hides tokens, for a language model.
+    pub masking: Option<Masking>,
     /// Chooses the best model.
-    pub metric: Metric,
+    pub metric: ChosenMetric,
     /// What is probably not what the user wants.
     pub warnings: Vec<String>,
 }
@@ -84,27 +104,54 @@ pub fn prepare(
     observer: &mut dyn Observer,
 ) -> Result<Prepared, TrainError> {
     validate(recipe)?;
-    let (Task::Classification(task), objective) = task_of(recipe)?;
-    let metric = metric_of(recipe)?;
+    let task = task_of(recipe)?;
+    let level = task.level();
+    let loss_configs = losses_of(recipe, level)?;
     let spec: DeviceSpec = recipe.device.parse()?;
     let device = resolve(spec)?;
     let precision = precision_for(recipe.train.dtype, &device).map_err(|error| {
         recipe.faults(vec![recipe.fault_at("train.dtype", error.message(), Some(error.help()))])
     })?;
     let computing = Computing::new(&device, precision);
-    // The model first: a misspelt one should cost no download of data.
+    // The models first: a misspelt one should cost no download of data.
     let folder = match &recipe.model {
         ModelTable::Pretrained { path } => Some(model_folder(path, observer)?),
         ModelTable::Scratch(_) => None,
+        ModelTable::FromTeacher(_) => Some(teacher_folder(recipe, observer)?),
     };
     check_not_its_own_output(recipe, folder.as_deref())?;
     let data = read_data(recipe, &task, observer)?;
     let tokenizer = read_tokenizer(recipe, folder.as_deref(), &data.train, observer)?;
-    let encoder = read_config(recipe, folder.as_deref(), &tokenizer)?;
+    let names = data.labels.as_ref().map(|labels| labels.names().to_vec()).unwrap_or_default();
+    let model_task = match level {
+        Level::Sequence => ModelTask::Classification { id2label: names.clone() },
+        Level::Token => ModelTask::MaskedLm,
+    };
+    let encoder = read_config(recipe, folder.as_deref(), &tokenizer, &model_task, &device)?;
     check_fit(recipe, &tokenizer, encoder.as_ref())?;
     let short = check_needs(recipe, encoder.as_ref(), &computing, shortage)?;
-    let names = data.labels.names().to_vec();
-    let loaded = read_model(recipe, folder.as_deref(), &tokenizer, names, &device, observer)?;
+    let (loaded, student) = read_model(recipe, folder.as_deref(), &tokenizer, model_task, &device, observer)?;
+    let same_tokens_needed = level == Level::Token;
+    let needs_logits = loss_configs.iter().any(|config| config.kind() == SOFT_LABELS);
+    let teachers =
+        prepare_teachers(recipe, level, &names, &tokenizer, needs_logits, &loaded.config, observer)?;
+    let losses = build_losses(recipe, &loss_configs, level, &loaded.config, &teachers)?;
+    let needs = losses.needs();
+    check_teachers(recipe, &teachers, needs.inside_of_teacher() || same_tokens_needed)?;
+    let projection = teachers.first().filter(|_| needs.projection).map(|teacher| {
+        let widths = [&loaded.config, &teacher.config].map(|config| config.encoder.hidden_size());
+        Projection::new(widths[0], widths[1], recipe.seed, &device.clone().autodiff())
+    });
+    let masking = match &task {
+        Task::Classification(_) => None,
+        Task::MaskedLanguageModeling(task) => {
+            let masking = Masking::new(&tokenizer, task.mlm_probability, recipe.seed);
+            Some(masking.ok_or_else(|| TrainError::Unusable {
+                message: "the tokenizer has no mask token, and this task hides tokens".to_owned(),
+                help: "take a tokenizer with a mask token, such as that of a BERT model".to_owned(),
+            })?)
+        }
+    };
     let rules = GroupRules {
         weight_decay: recipe.train.weight_decay,
         freeze: freeze_patterns(recipe)?,
@@ -117,7 +164,14 @@ pub fn prepare(
     for pattern in rules.unmatched_patterns(loaded.model.as_ref()) {
         warnings.push(format!("`freeze` pattern `{pattern}` matches no parameter of the model"));
     }
-    let model_source = recipe.model.path().map_or_else(|| "from scratch".to_owned(), str::to_owned);
+    if !data.transfer.is_empty() && !teachers.is_empty() && !uses_transfer(&loss_configs) {
+        warnings.push("`transfer_data` is read for nothing: every loss needs a label of the data".to_owned());
+    }
+    let model_source = match &recipe.model {
+        ModelTable::Pretrained { path } => path.clone(),
+        ModelTable::Scratch(_) => "from scratch".to_owned(),
+        ModelTable::FromTeacher(_) => "from the teacher".to_owned(),
+    };
     let mut prepared = Prepared {
         recipe: recipe.clone(),
         device,
@@ -126,14 +180,21 @@ pub fn prepare(
         train: data.train,
         validation: data.validation,
         test: data.test,
+        transfer: data.transfer,
         files: data.files,
         labels: data.labels,
+        metric: metric_of(recipe, level, needs.student_logits)?,
+        task,
         tokenizer,
         loaded,
         model_source,
         rules,
-        objective,
-        metric,
+        losses: Arc::new(losses),
+        loss_configs,
+        teachers,
+        projection,
+        student,
+        masking,
         warnings,
     };
     let rules = prepared.rules.clone();
@@ -148,6 +209,72 @@ pub fn prepare(
         return Err(recipe.faults(vec![fault]).into());
     }
     Ok(prepared)
+}
+
+/// The loss that looks at the logits of teachers.
+const SOFT_LABELS: &str = "soft_labels";
+
+/// Whether any of the losses learns from texts without a label.
+fn uses_transfer(configs: &[Box<dyn ObjectiveConfig>]) -> bool {
+    configs.iter().any(|config| config.kind() != "hard_labels")
+}
+
+/// The folder of the teacher that a student is made of.
+fn teacher_folder(recipe: &Recipe, observer: &mut dyn Observer) -> Result<PathBuf, TrainError> {
+    let members = recipe.teacher.as_ref().map(TeacherTable::members).unwrap_or_default();
+    match members.first() {
+        Some(teacher) => model_folder(&teacher.path, observer),
+        None => {
+            let message = "a student `from_teacher` needs a teacher with a `path`";
+            let help = "write `path` in `[teacher]`, or start the student from a model of its own".to_owned();
+            Err(recipe.faults(vec![recipe.fault_at("student.init", message, Some(help))]).into())
+        }
+    }
+}
+
+/// The losses between this student and its teachers; whatever does not fit is told at the loss.
+fn build_losses(
+    recipe: &Recipe,
+    configs: &[Box<dyn ObjectiveConfig>],
+    level: Level,
+    student: &ModelConfig,
+    teachers: &[PreparedTeacher],
+) -> Result<Losses, TrainError> {
+    let pair = Pair {
+        student: student.encoder.as_ref(),
+        teacher: teachers.first().map(|teacher| teacher.config.encoder.as_ref()),
+        teachers: teachers.len(),
+        same_tokens: teachers.iter().all(|teacher| teacher.own_tokenizer.is_none()),
+        level,
+    };
+    Losses::build(configs, &pair).map_err(|unfit| {
+        let written = |index: usize| recipe.distill.as_ref().and_then(|distill| distill.losses.get(index));
+        let fault = |(index, unfit): (usize, Unfit)| match written(index) {
+            Some(component) => component.fault_at(unfit.key, unfit.message, Some(unfit.help)),
+            None => recipe.fault_at("distill.method", unfit.message, Some(unfit.help)),
+        };
+        recipe.faults(unfit.into_iter().map(fault).collect()).into()
+    })
+}
+
+/// Whether every teacher can read what the student reads.
+fn check_teachers(
+    recipe: &Recipe,
+    teachers: &[PreparedTeacher],
+    same_tokens: bool,
+) -> Result<(), TrainError> {
+    for teacher in teachers {
+        let limit = teacher.config.encoder.max_length();
+        if (same_tokens || teacher.own_tokenizer.is_none()) && recipe.data.max_length > limit {
+            let help = Some(format!("lower it to {limit} or less"));
+            let message = format!(
+                "`max_length` is {}, the teacher `{}` reads at most {limit} tokens",
+                recipe.data.max_length, teacher.name
+            );
+            return Err(recipe.faults(vec![recipe.fault_at("data.max_length", message, help)]).into());
+        }
+    }
+    Ok(())
 }
 
 fn freeze_patterns(recipe: &Recipe) -> Result<Vec<Regex>, Faults> {
@@ -166,28 +293,36 @@ struct Data {
     train: Rows,
     validation: Option<Rows>,
     test: Option<Rows>,
+    transfer: Vec<Rows>,
     files: Vec<DataFile>,
-    labels: LabelMap,
+    labels: Option<LabelMap>,
     warnings: Vec<String>,
 }
 
-fn read_data(
-    recipe: &Recipe,
-    task: &ClassificationTask,
-    observer: &mut dyn Observer,
-) -> Result<Data, TrainError> {
+fn read_data(recipe: &Recipe, task: &Task, observer: &mut dyn Observer) -> Result<Data, TrainError> {
     let table = &recipe.data;
     let mut files = Vec::new();
     let start = table.labels_start.map(|start| if start == 0 { LabelStart::Zero } else { LabelStart::One });
-    let infer = LabelSource::Infer { names: task.labels.as_deref(), start };
-    let train = read_source(&table.train, table, infer, "train", &mut files, observer)?;
-    let Some(labels) = train.scan.label_map.clone() else { return Err(DataError::NoLabelColumn.into()) };
-    let mut read = |sources: &[String], used_as, observer: &mut dyn Observer| {
-        let source = read_source(sources, table, LabelSource::Map(&labels), used_as, &mut files, observer)?;
-        Ok::<_, TrainError>(Rows::all(Arc::new(source)))
+    let infer = match task {
+        Task::Classification(task) => Some(LabelSource::Infer { names: task.labels.as_deref(), start }),
+        Task::MaskedLanguageModeling(_) => None,
     };
-    let given = table.validation.as_ref().map(|sources| read(sources, "validation", observer)).transpose()?;
-    let test = table.test.as_ref().map(|sources| read(sources, "test", observer)).transpose()?;
+    let train = read_source(&table.train, table, infer, "train", &mut files, observer)?;
+    let labels = train.scan.label_map.clone();
+    if infer.is_some() && labels.is_none() {
+        return Err(DataError::NoLabelColumn.into());
+    }
+    let mut read =
+        |sources: &[String], used_as, labels: Option<LabelSource<'_>>, observer: &mut dyn Observer| {
+            let source = read_source(sources, table, labels, used_as, &mut files, observer)?;
+            Ok::<_, TrainError>(Rows::all(Arc::new(source)))
+        };
+    let known = labels.as_ref().map(LabelSource::Map);
+    let given =
+        table.validation.as_ref().map(|sources| read(sources, "validation", known, observer)).transpose()?;
+    let test = table.test.as_ref().map(|sources| read(sources, "test", known, observer)).transpose()?;
+    let transfer = recipe.distill.as_ref().and_then(|distill| distill.table.transfer_data.as_ref());
+    let transfer = transfer.map(|sources| read(sources, "transfer", None, observer)).transpose()?;
     let mut train = Rows::all(Arc::new(train));
     if let Some(max_rows) = table.max_rows {
         train.rows = seeded_subset(train.len(), max_rows, recipe.seed);
@@ -202,17 +337,21 @@ fn read_data(
     }
     let mut warnings = Vec::new();
     let present: HashSet<u32> = train.labels().collect();
-    for (id, name) in labels.names().iter().enumerate() {
+    for (id, name) in labels.iter().flat_map(LabelMap::names).enumerate() {
         if !present.contains(&(id as u32)) {
             warnings.push(format!("the label `{name}` has no training row"));
         }
     }
-    Ok(Data { train, validation, test, files, labels, warnings })
+    Ok(Data { train, validation, test, transfer: transfer.into_iter().collect(), files, labels, warnings })
 }
 
 /// Takes the validation part out of the training rows.
 fn split_off(rows: Rows, fraction: f64, seed: u64) -> Result<(Rows, Option<Rows>), TrainError> {
-    let labels: Vec<u32> = rows.labels().collect();
+    // Rows without labels are one class.
+    let labels: Vec<u32> = match rows.source.scan.labels {
+        Some(_) => rows.labels().collect(),
+        None => vec![0; rows.len()],
+    };
     let split = stratified_split(&labels, fraction, seed)?;
     let part = |positions: &[usize]| Rows {
         source: rows.source.clone(),
@@ -225,16 +364,22 @@ fn split_off(rows: Rows, fraction: f64, seed: u64) -> Result<(Rows, Option<Rows>
 fn read_source(
     sources: &[String],
     table: &DataTable,
-    labels: LabelSource<'_>,
+    labels: Option<LabelSource<'_>>,
     used_as: &'static str,
     files: &mut Vec<DataFile>,
     observer: &mut dyn Observer,
 ) -> Result<Source, TrainError> {
-    let spec = fetch(&data_spec(sources, table)?, &mut |download| download_event(download, observer))?;
+    let mut spec = fetch(&data_spec(sources, table)?, &mut |download| download_event(download, observer))?;
+    if labels.is_none() {
+        spec.label = None;
+    }
     let what = format!("reading {used_as} rows");
     observer.event(&Event::Stage { message: what.clone() });
     let mut progress = |done| observer.event(&Event::Progress { what: what.clone(), done, total: None });
-    let scan = scan_classification(&spec, labels, &mut progress)?;
+    let scan = match labels {
+        Some(labels) => scan_classification(&spec, labels, &mut progress)?,
+        None => scan_texts(&spec, &mut progress)?,
+    };
     files.extend(scan.files.iter().map(|file| DataFile {
         used_as,
         path: file.path.clone(),
@@ -342,11 +487,10 @@ fn read_model(
     recipe: &Recipe,
     folder: Option<&Path>,
     tokenizer: &Tokenizer,
-    labels: Vec<String>,
+    task: ModelTask,
     device: &Device,
     observer: &mut dyn Observer,
-) -> Result<Loaded, TrainError> {
-    let task = ModelTask::Classification { id2label: labels };
+) -> Result<(Loaded, Option<StudentReport>), TrainError> {
     let (seed, device, dropout) = (recipe.seed, device.clone().autodiff(), recipe.train.dropout);
     match (&recipe.model, folder) {
         (ModelTable::Scratch(component), _) => {
@@ -355,15 +499,63 @@ fn read_model(
                 find(&component.name).map_err(|error| scratch_faults(recipe, component, vec![error]))?;
             let (table, pad) = (scratch_table(component), tokenizer.pad_token_id().unwrap_or(0));
             let request = LoadRequest { task, seed, device, dropout, head: HeadPolicy::Reinitialise };
-            from_scratch(architecture, &table, tokenizer.vocab_size(), pad, request)
-                .map_err(|errors| scratch_faults(recipe, component, errors).into())
+            let loaded = from_scratch(architecture, &table, tokenizer.vocab_size(), pad, request)
+                .map_err(|errors| scratch_faults(recipe, component, errors))?;
+            Ok((loaded, None))
+        }
+        (ModelTable::FromTeacher(student), folder) => {
+            observer.event(&Event::Stage { message: "making the student of its teacher".to_owned() });
+            let request = student_request(student, task, seed, device, dropout);
+            let (loaded, report) = student_from_teacher(folder.unwrap_or(Path::new("")), request)
+                .map_err(|error| student_error(recipe, student, error))?;
+            Ok((loaded, Some(report)))
         }
         (ModelTable::Pretrained { path }, folder) => {
             observer.event(&Event::Stage { message: format!("loading `{path}`") });
             let folder = folder.unwrap_or(Path::new(path));
             let request = LoadRequest { task, seed, device, dropout, head: HeadPolicy::Reinitialise };
-            Ok(load(folder, request)?)
+            Ok((load(folder, request)?, None))
         }
+    }
+}
+
+/// What a student of this table is made of.
+fn student_request(
+    student: &FromTeacher,
+    task: ModelTask,
+    seed: u64,
+    device: Device,
+    dropout: Option<f64>,
+) -> StudentRequest {
+    let layers = student.layers.as_ref().map(|layers| match layers {
+        StudentLayers::Numbers(numbers) => LayerChoice::Explicit(numbers.clone()),
+        StudentLayers::Spread(Spread::Even) => {
+            LayerChoice::Even { num_hidden_layers: student.num_hidden_layers.unwrap_or(1) }
+        }
+    });
+    let mut sizes = student.sizes.clone();
+    if layers.is_some() {
+        sizes.remove("num_hidden_layers");
+    }
+    StudentRequest {
+        layers,
+        architecture: student.architecture.clone(),
+        sizes,
+        load: LoadRequest { task, seed, device, dropout, head: HeadPolicy::Reinitialise },
+    }
+}
+
+/// What is wrong with the table of a student, at the keys that it is about.
+fn student_error(recipe: &Recipe, student: &FromTeacher, error: StudentError) -> TrainError {
+    let fault = |key: &str, message: String| student.fault_at(key, message, None);
+    match error {
+        StudentError::Model(error) => error.into(),
+        StudentError::Config(errors) => {
+            let faults =
+                errors.into_iter().map(|error| fault(error.key().unwrap_or_default(), error.to_string()));
+            recipe.faults(faults.collect()).into()
+        }
+        error => recipe.faults(vec![fault("layers", error.to_string())]).into(),
     }
 }
 
@@ -372,10 +564,17 @@ fn read_config(
     recipe: &Recipe,
     folder: Option<&Path>,
     tokenizer: &Tokenizer,
+    task: &ModelTask,
+    device: &Device,
 ) -> Result<Box<dyn EncoderConfig>, TrainError> {
     match (&recipe.model, folder) {
         (ModelTable::Pretrained { path }, folder) => {
             Ok(ModelConfig::read(folder.unwrap_or(Path::new(path)))?.encoder)
+        }
+        (ModelTable::FromTeacher(student), folder) => {
+            let request = student_request(student, task.clone(), recipe.seed, device.clone(), None);
+            let config = student_config(folder.unwrap_or(Path::new("")), &request);
+            Ok(config.map_err(|error| student_error(recipe, student, error))?.encoder)
         }
         (ModelTable::Scratch(component), _) => {
             let faults = |errors| TrainError::from(scratch_faults(recipe, component, errors));
@@ -448,20 +647,57 @@ fn check_needs(
     Ok(told)
 }
 
-/// Refuses to remove the weights that a run is to start from.
+/// Refuses to remove the weights that a run is to start from, or to learn from.
 fn check_not_its_own_output(recipe: &Recipe, model: Option<&Path>) -> Result<(), TrainError> {
     let canonical = |path: &Path| path.canonicalize().ok();
-    match (model.and_then(canonical), canonical(&recipe.output_dir)) {
-        (Some(model), Some(output)) if model.starts_with(&output) => {
+    let Some(output) = canonical(&recipe.output_dir) else { return Ok(()) };
+    // An earlier stage's model lies below, and stays.
+    let stages = output.join(STAGE_FOLDER);
+    let teachers = recipe.teacher.as_ref().map(TeacherTable::members).unwrap_or_default();
+    let teachers = teachers.iter().map(|teacher| (PathBuf::from(&teacher.path), "learns from"));
+    let models = model.map(|model| (model.to_owned(), "starts from")).into_iter().chain(teachers);
+    for (model, what) in models {
+        let Some(model) = canonical(&model).filter(|model| model.starts_with(&output)) else { continue };
+        if !model.starts_with(&stages) {
             let help = "choose another `output_dir`".to_owned();
-            let message = "`output_dir` holds the model that the run starts from";
-            Err(recipe.faults(vec![recipe.fault_at("output_dir", message, Some(help))]).into())
+            let message = format!("`output_dir` holds the model that the run {what}");
+            return Err(recipe.faults(vec![recipe.fault_at("output_dir", message, Some(help))]).into());
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 impl Prepared {
+    /// Names of the labels; none for a language model.
+    pub fn label_names(&self) -> &[String] {
+        self.labels.as_ref().map(LabelMap::names).unwrap_or_default()
+    }
+
+    /// What the model's head predicts.
+    pub fn model_task(&self) -> ModelTask {
+        self.loaded.config.task.clone()
+    }
+
+    /// All rows to learn from: labelled ones, then those that only the teacher labels.
+    pub fn training_parts(&self) -> Vec<&Rows> {
+        std::iter::once(&self.train).chain(&self.transfer).collect()
+    }
+
+    /// How many rows there are to learn from.
+    pub fn training_rows(&self) -> usize {
+        self.training_parts().into_iter().map(Rows::len).sum()
+    }
+
+    /// These rows with what is to be predicted of them.
+    pub fn examples(&self, rows: TokenizedRows) -> Examples {
+        Examples {
+            rows,
+            masking: self.masking.clone(),
+            pad_token_id: self.pad_token_id(),
+            max_length: self.recipe.data.max_length,
+        }
+    }
+
     /// Id of the padding token: the tokeniser's, else the model's.
     pub fn pad_token_id(&self) -> u32 {
         self.tokenizer.pad_token_id().or(self.loaded.config.encoder.pad_token_id()).unwrap_or(0)

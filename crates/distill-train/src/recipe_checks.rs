@@ -3,15 +3,15 @@
 
 use crate::computing::{NoBf16, knows_bf16};
 use crate::error::TrainError;
-use crate::objectives::Objective;
+use crate::objectives::{Level, OBJECTIVES, ObjectiveConfig, method_losses, usual_losses};
+use crate::report::{ChosenMetric, OBJECTIVE};
 use crate::tasks::{TASKS, Task};
-use distill_eval::{Metric, metrics};
+use distill_eval::metrics;
 use distill_models::ARCHITECTURES;
-use distill_recipe::{ComponentSchema, Device, Document, Fault, Faults, Node, Recipe, Value, did_you_mean};
-use std::path::Path;
-
-/// What validation chooses the model by, unless the recipe names another metric.
-const DEFAULT_METRIC: &str = "accuracy";
+use distill_recipe::{
+    ComponentSchema, Device, Document, Fault, Faults, LOSSES, Node, Recipe, Value, did_you_mean, stages,
+};
+use std::path::{Path, PathBuf};
 
 /// The kinds of task and the architectures that a recipe can name.
 pub fn components() -> Vec<ComponentSchema> {
@@ -27,7 +27,13 @@ pub fn components() -> Vec<ComponentSchema> {
         name: architecture.model_type,
         schema: architecture.scratch_schema(),
     });
-    tasks.chain(architectures).collect()
+    let losses = OBJECTIVES.iter().map(|objective| ComponentSchema {
+        table: LOSSES,
+        tag: "kind",
+        name: objective.name,
+        schema: (objective.schema)(),
+    });
+    tasks.chain(architectures).chain(losses).collect()
 }
 
 /// The JSON Schema of recipes, for editors.
@@ -35,18 +41,50 @@ pub fn json_schema() -> serde_json::Value {
     distill_recipe::json_schema(&components())
 }
 
-/// Reads a recipe with its `--set` overrides and checks all that can be checked without reading data.
+/// One run of a recipe: the whole of it, or a `[[stage]]`.
+#[derive(Clone, Debug)]
+pub struct StageRecipe {
+    /// Name of the stage; empty for a recipe without stages.
+    pub name: String,
+    /// The run.
+    pub recipe: Recipe,
+    /// The folder of the model that it starts from, where an earlier stage makes it.
+    pub starts_from: Option<PathBuf>,
+}
+
+/// Reads a recipe with its `--set` overrides and checks all that can be checked without reading data: its only run, or
+/// that of each stage in order.
 ///
 /// # Errors
 /// [`TrainError::Recipe`] with every mistake in it.
-pub fn read_recipe(path: &Path, overrides: &[String]) -> Result<Recipe, TrainError> {
+pub fn read_stages(path: &Path, overrides: &[String]) -> Result<Vec<StageRecipe>, TrainError> {
     let document = Document::read(path, overrides)?;
-    let own = own_faults(&document);
-    match Recipe::from_document(document.clone(), &components()) {
-        Ok(recipe) if own.is_empty() => Ok(recipe),
-        Ok(_) => Err(document.faults(own).into()),
-        Err(Faults { faults, .. }) => Err(document.faults(faults.into_iter().chain(own).collect()).into()),
+    let mut faults: Vec<Fault> = Vec::new();
+    let mut recipes = Vec::new();
+    let several = document.root.get("stage").is_some();
+    for stage in stages(&document)? {
+        let mut found = Vec::new();
+        match Recipe::from_document(stage.document.clone(), &components()) {
+            Ok(recipe) => {
+                recipes.push(StageRecipe { name: stage.name, recipe, starts_from: stage.starts_from })
+            }
+            Err(Faults { faults, .. }) => found.extend(faults),
+        }
+        found.extend(own_faults(&stage.document));
+        // What stands in the recipe itself is in every stage.
+        found.retain(|fault| !several || !faults.contains(fault));
+        faults.extend(found);
     }
+    if faults.is_empty() { Ok(recipes) } else { Err(document.faults(faults).into()) }
+}
+
+/// Reads a recipe that is one run; see [`read_stages`].
+///
+/// # Errors
+/// [`TrainError::Recipe`] with every mistake in it; of a recipe with stages the last one is given.
+pub fn read_recipe(path: &Path, overrides: &[String]) -> Result<Recipe, TrainError> {
+    let last = read_stages(path, overrides)?.pop();
+    last.map(|stage| stage.recipe).ok_or(TrainError::Interrupted)
 }
 
 /// Checks what only this crate knows: metrics, files, settings that need one another.
@@ -58,14 +96,14 @@ pub fn validate(recipe: &Recipe) -> Result<(), TrainError> {
     if faults.is_empty() { Ok(()) } else { Err(recipe.faults(faults).into()) }
 }
 
-/// The task of a recipe, and what it minimises.
+/// The task of a recipe.
 ///
 /// # Errors
 /// [`TrainError::Recipe`] with what is wrong with its table.
-pub fn task_of(recipe: &Recipe) -> Result<(Task, Objective), TrainError> {
+pub fn task_of(recipe: &Recipe) -> Result<Task, TrainError> {
     let mut faults = Vec::new();
     let task = match TASKS.iter().find(|kind| kind.name == recipe.task.name) {
-        Some(kind) => (kind.parse)(&recipe.task, &mut faults).map(|task| (task, kind.objective)),
+        Some(kind) => (kind.parse)(&recipe.task, &mut faults),
         None => {
             let known: Vec<&str> = TASKS.iter().map(|kind| kind.name).collect();
             faults.push(distill_recipe::unknown_component_fault(&recipe.task, "task", &known));
@@ -75,14 +113,53 @@ pub fn task_of(recipe: &Recipe) -> Result<(Task, Objective), TrainError> {
     task.ok_or_else(|| recipe.faults(faults).into())
 }
 
-/// The metric that chooses the best model of a recipe.
+/// What a recipe minimises, as it asks for it: the losses of its `[distill]`, or of its method, or the labels alone.
 ///
 /// # Errors
-/// [`TrainError::Recipe`] if there is none of that name.
-pub fn metric_of(recipe: &Recipe) -> Result<Metric, TrainError> {
-    let name = recipe.train.metric_for_best_model.as_deref().unwrap_or(DEFAULT_METRIC);
-    let fault = || recipe.faults(own_faults(&recipe.document)).into();
-    metrics::by_name(name).ok_or_else(fault)
+/// [`TrainError::Recipe`] with what is wrong with a loss.
+pub fn losses_of(recipe: &Recipe, level: Level) -> Result<Vec<Box<dyn ObjectiveConfig>>, TrainError> {
+    let Some(distill) = &recipe.distill else { return Ok(usual_losses(level)) };
+    if let Some(method) = distill.table.method {
+        return Ok(method_losses(method, level, distill.table.temperature));
+    }
+    let (mut configs, mut faults) = (Vec::new(), Vec::new());
+    for component in &distill.losses {
+        match OBJECTIVES.iter().find(|kind| kind.name == component.name) {
+            Some(kind) => configs.extend((kind.parse)(component, &mut faults)),
+            None => {
+                let known: Vec<&str> = OBJECTIVES.iter().map(|kind| kind.name).collect();
+                faults.push(distill_recipe::unknown_component_fault(component, "loss", &known));
+            }
+        }
+    }
+    if faults.is_empty() { Ok(configs) } else { Err(recipe.faults(faults).into()) }
+}
+
+/// The metric that chooses the best model of a recipe: its own, or accuracy, or the loss of a language model; what is
+/// minimised, where the head does not learn.
+///
+/// # Errors
+/// [`TrainError::Recipe`] if there is none of that name, or it measures a head that does not learn.
+pub fn metric_of(recipe: &Recipe, level: Level, head_learns: bool) -> Result<ChosenMetric, TrainError> {
+    let of_language_model = level == Level::Token;
+    let Some(name) = recipe.train.metric_for_best_model.as_deref() else {
+        let usual = if of_language_model { "loss" } else { "accuracy" };
+        let usual = if head_learns { usual } else { OBJECTIVE };
+        return Ok(ChosenMetric::by_name(usual, of_language_model).unwrap_or(ChosenMetric::Objective));
+    };
+    let fault = || TrainError::from(recipe.faults(own_faults(&recipe.document)));
+    match ChosenMetric::by_name(name, of_language_model).ok_or_else(fault)? {
+        ChosenMetric::Objective => Ok(ChosenMetric::Objective),
+        metric if head_learns => Ok(metric),
+        _ => {
+            let message = format!("`{name}` measures the head, and none of the losses teaches it");
+            let help = Some(format!(
+                "leave it out: the best model is then told by `{OBJECTIVE}`, the losses themselves"
+            ));
+            let fault = recipe.fault_at("train.metric_for_best_model", message, help);
+            Err(recipe.faults(vec![fault]).into())
+        }
+    }
 }
 
 /// Mistakes of a recipe whose keys may themselves have mistakes: only what is there and of the right type is looked at.
@@ -92,7 +169,7 @@ fn own_faults(document: &Document) -> Vec<Fault> {
     faults.extend(metric_fault(root));
     faults.extend(early_stopping_fault(root));
     faults.extend(bf16_fault(root));
-    for key in ["train", "validation", "test"] {
+    for key in ["data.train", "data.validation", "data.test", "distill.transfer_data"] {
         file_faults(root, key, &mut faults);
     }
     faults
@@ -101,12 +178,24 @@ fn own_faults(document: &Document) -> Vec<Fault> {
 fn metric_fault(root: &Node) -> Option<Fault> {
     const KEY: &str = "train.metric_for_best_model";
     let name = root.at(KEY)?.as_str()?;
-    if metrics::by_name(name).is_some() {
+    let kind = root.at("task.kind").and_then(Node::as_str);
+    let of_language_model = TASKS.iter().any(|task| Some(task.name) == kind && task.level == Level::Token);
+    if ChosenMetric::by_name(name, of_language_model).is_some() {
         return None;
     }
-    let known = metrics::names(metrics::CLASSIFICATION).map(|name| format!("`{name}`")).collect::<Vec<_>>();
+    let (known, near): (Vec<&str>, _) = match of_language_model {
+        true => (
+            metrics::names(metrics::LANGUAGE_MODEL).collect(),
+            metrics::did_you_mean(metrics::LANGUAGE_MODEL, name),
+        ),
+        false => (
+            metrics::names(metrics::CLASSIFICATION).collect(),
+            metrics::did_you_mean(metrics::CLASSIFICATION, name),
+        ),
+    };
+    let known: Vec<String> = known.into_iter().chain([OBJECTIVE]).map(|name| format!("`{name}`")).collect();
     let known = format!("known: {}", known.join(", "));
-    let help = match metrics::did_you_mean(metrics::CLASSIFICATION, name).first() {
+    let help = match near.first() {
         Some(near) => format!("did you mean `{near}`? {known}"),
         None => known,
     };
@@ -138,14 +227,13 @@ fn bf16_fault(root: &Node) -> Option<Fault> {
 }
 
 /// Files that are named without a wildcard must be there; hub addresses are left to the hub.
-fn file_faults(root: &Node, key: &str, faults: &mut Vec<Fault>) {
-    let path = format!("data.{key}");
-    let Some(node) = root.at(&path) else { return };
+fn file_faults(root: &Node, path: &str, faults: &mut Vec<Fault>) {
+    let Some(node) = root.at(path) else { return };
     let items = match &node.value {
         Value::Array(items) => {
             items.iter().enumerate().map(|(index, item)| (format!("{path}.{index}"), item)).collect()
         }
-        _ => vec![(path, node)],
+        _ => vec![(path.to_owned(), node)],
     };
     for (path, item) in items {
         let Some(source) = item.as_str() else { continue };

@@ -2,8 +2,9 @@
 
 use crate::computing::Computing;
 use crate::memory::peak_memory;
-use crate::plan::{ModelPlan, Rows};
-use distill_eval::ClassificationReport;
+use crate::plan::{DistillationPlan, ModelPlan, Rows};
+use crate::report::Report;
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -42,6 +43,9 @@ pub struct RunRecord {
     pub labels: serde_json::Value,
     /// The model.
     pub model: ModelPlan,
+    /// Teachers and losses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<DistillationPlan>,
     /// Optimizer steps done, and of how many.
     pub steps: StepCount,
     /// Seconds.
@@ -107,17 +111,20 @@ pub struct Metrics {
     pub train: Option<TrainMetrics>,
     /// Of the kept model on the validation set.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub validation: Option<ClassificationReport>,
+    pub validation: Option<Report>,
     /// Of the kept model on the test set, measured once.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub test: Option<ClassificationReport>,
+    pub test: Option<Report>,
 }
 
 /// Results of training.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct TrainMetrics {
     /// Mean loss over the whole run, in nats.
     pub loss: f64,
+    /// Each loss alone, unweighted, where there are several.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub losses: IndexMap<String, f64>,
 }
 
 impl RunRecord {
@@ -150,11 +157,13 @@ pub struct RunSummary {
     /// The step whose model was kept, where a validation set chose it.
     pub best_step: Option<u64>,
     /// The kept model on the validation set.
-    pub validation: Option<ClassificationReport>,
+    pub validation: Option<Report>,
     /// The kept model on the test set.
-    pub test: Option<ClassificationReport>,
+    pub test: Option<Report>,
     /// Names of the labels.
     pub labels: Vec<String>,
+    /// Teachers and losses.
+    pub distillation: Option<DistillationPlan>,
     /// Wall times.
     pub seconds: Timings,
     /// Highest resident memory of the process in bytes.

@@ -4,7 +4,9 @@
 
 use crate::error::TrainError;
 use distill_data::tokenizer::Tokenizer;
-use distill_data::{Batch, CacheKey, DataSpec, Padding, Scan, TokenizedDataset, collate, read_rows};
+use distill_data::{
+    Batch, CacheKey, DataSpec, IGNORED_LABEL, Padding, Scan, TokenizedDataset, collate_sequences, read_rows,
+};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -75,18 +77,50 @@ impl Rows {
 }
 
 /// Tokens of some rows, read from the cache as they are needed.
-#[derive(Clone, Debug)]
+///
+/// Rows may come from several data sets, one after the other: labelled texts, and more that only a teacher labels.
+#[derive(Clone, Debug, Default)]
 pub struct TokenizedRows {
-    dataset: Arc<TokenizedDataset>,
-    rows: Vec<usize>,
+    datasets: Vec<Arc<TokenizedDataset>>,
+    /// The data set of each row, and its number there.
+    rows: Vec<(usize, usize)>,
     lengths: Vec<u32>,
 }
 
 impl TokenizedRows {
     /// The tokens of `rows`; `dataset` holds all of their source.
     pub fn new(dataset: Arc<TokenizedDataset>, rows: &Rows) -> Self {
-        let lengths = rows.rows.iter().filter_map(|&row| dataset.lengths().get(row).copied()).collect();
-        Self { dataset, rows: rows.rows.clone(), lengths }
+        let mut all = Self::default();
+        all.extend(dataset, rows);
+        all
+    }
+
+    /// Adds the tokens of more rows; `dataset` holds all of their source.
+    pub fn extend(&mut self, dataset: Arc<TokenizedDataset>, rows: &Rows) {
+        let number = self.datasets.len();
+        for &row in &rows.rows {
+            if let Some(&length) = dataset.lengths().get(row) {
+                self.rows.push((number, row));
+                self.lengths.push(length);
+            }
+        }
+        self.datasets.push(dataset);
+    }
+
+    /// These rows of a data set.
+    pub fn of_dataset(dataset: &Arc<TokenizedDataset>, rows: Vec<usize>) -> Self {
+        let lengths =
+            rows.iter().map(|&row| dataset.lengths().get(row).copied().unwrap_or_default()).collect();
+        Self {
+            datasets: vec![dataset.clone()],
+            rows: rows.into_iter().map(|row| (0, row)).collect(),
+            lengths,
+        }
+    }
+
+    /// The data set that was added as number `number`, from 0.
+    pub fn dataset(&self, number: usize) -> Option<&Arc<TokenizedDataset>> {
+        self.datasets.get(number)
     }
 
     /// How many rows.
@@ -106,12 +140,19 @@ impl TokenizedRows {
 
     /// Tokens of each row before truncation.
     pub fn full_lengths(&self) -> Vec<u32> {
-        self.rows.iter().filter_map(|&row| self.dataset.full_lengths().get(row).copied()).collect()
+        let length =
+            |&(dataset, row): &(usize, usize)| self.datasets.get(dataset)?.full_lengths().get(row).copied();
+        self.rows.iter().filter_map(length).collect()
     }
 
-    /// Label ids of all rows; empty without labels.
+    /// Label ids of all labelled rows.
     pub fn labels(&self) -> Vec<u32> {
-        self.rows.iter().filter_map(|&row| self.dataset.label(row)).collect()
+        self.rows.iter().filter_map(|&(dataset, row)| self.datasets.get(dataset)?.label(row)).collect()
+    }
+
+    /// The data set of the row at `position`, by its place among those that were added, and its number there.
+    pub fn place(&self, position: usize) -> Option<(usize, usize)> {
+        self.rows.get(position).copied()
     }
 
     /// Token ids of the row at `position`.
@@ -119,10 +160,14 @@ impl TokenizedRows {
     /// # Errors
     /// [`TrainError::Data`] if the cache cannot be read.
     pub fn read(&self, position: usize) -> Result<Vec<u32>, TrainError> {
-        Ok(self.dataset.read(self.rows.get(position).copied().unwrap_or(usize::MAX))?)
+        match self.rows.get(position).and_then(|&(dataset, row)| Some((self.datasets.get(dataset)?, row))) {
+            Some((dataset, row)) => Ok(dataset.read(row)?),
+            None => Ok(Vec::new()),
+        }
     }
 
-    /// A batch of the rows at these positions, padded to the longest and to a multiple of 8.
+    /// A batch of the rows at these positions, padded to the longest and to a multiple of 8; `rows` of the batch are
+    /// the positions.
     ///
     /// # Errors
     /// [`TrainError::Data`] if the cache cannot be read.
@@ -132,9 +177,16 @@ impl TokenizedRows {
         pad_token_id: u32,
         max_length: usize,
     ) -> Result<Batch, TrainError> {
-        let rows: Vec<usize> =
-            positions.iter().filter_map(|&position| self.rows.get(position).copied()).collect();
-        Ok(collate(&self.dataset, &rows, &padding(pad_token_id, max_length))?)
+        let sequences: Vec<Vec<u32>> =
+            positions.iter().map(|&position| self.read(position)).collect::<Result<_, _>>()?;
+        let mut batch = collate_sequences(&sequences, 0, &padding(pad_token_id, max_length))?;
+        batch.rows = positions.to_vec();
+        let label = |&position: &usize| {
+            let (dataset, row) = self.rows.get(position).copied()?;
+            self.datasets.get(dataset)?.label(row)
+        };
+        batch.labels = positions.iter().map(|row| label(row).map_or(IGNORED_LABEL, i64::from)).collect();
+        Ok(batch)
     }
 }
 

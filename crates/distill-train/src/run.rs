@@ -1,24 +1,32 @@
 //! A run from its recipe to its files.
 
 use crate::checkpoint::{Checkpoint, CheckpointStore, LoopState};
-use crate::datasets::{Datasets, tokenize};
+use crate::datasets::{Datasets, tokenize, tokenize_by};
 use crate::error::TrainError;
-use crate::evaluate::{Batching, predict_unless};
+use crate::evaluate::{Batching, guess_tokens, measure_losses, predict_unless};
 use crate::events::{Event, Observer};
-use crate::fingerprint::{differences, fingerprint, recipe_fingerprint};
+use crate::examples::Examples;
+use crate::fingerprint::{differences, fingerprint, recipe_fingerprint, weights_hash};
+use crate::objectives::Projection;
 use crate::optimizer::Optimizer;
-use crate::plan::{activations, memory_need, model_plan, model_size, row_counts, steps};
+use crate::plan::{
+    activations, distillation_plan, memory_need, model_plan, model_size, row_counts, steps,
+    teacher_is_cached, teacher_memory,
+};
 use crate::predictions::write_predictions;
 use crate::prepare::{Prepared, Shortage, prepare};
 use crate::record::{Metrics, RunRecord, RunSummary, StepCount, Timings, TrainMetrics, now};
+use crate::report::{ChosenMetric, Report};
 use crate::rows::{Rows, TokenizedRows};
 use crate::run_folder::{PREDICTIONS_FILE, RECIPE_FILE, RUN_FILE, RunFolder, Start, Status, check};
 use crate::schedule::Schedule;
-use crate::trainer::{LoopEnd, LoopSettings, Trainer};
-use distill_eval::ClassificationReport;
-use distill_models::{HeadPolicy, LoadRequest, Model, Task, load, save};
+use crate::teacher::{Asked, Caching, Teacher, TeacherRows, teacher_cache};
+use crate::trainer::{LoopEnd, LoopSettings, Measure, Trainer};
+use distill_eval::{ClassificationReport, Predictions};
+use distill_models::{HeadPolicy, LoadRequest, Model, load, save};
 use distill_ops::{AdamW, describe};
 use distill_recipe::Recipe;
+use indexmap::IndexMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,10 +94,10 @@ pub fn run(
     };
 
     let folder = RunFolder::claim(output_dir, options.start)?;
-    let settings = loop_settings(&prepared, prepared.train.len());
+    let settings = loop_settings(&prepared, prepared.training_rows());
     let mut record = new_record(&prepared, &settings, print);
     if let Some(checkpoint) = &checkpoint {
-        record_progress(&mut record, &checkpoint.state);
+        record_progress(&mut record, &checkpoint.state, &settings.losses.names());
     }
     earlier.carry_over(&mut record);
     let mut run = Run { begin, prepared, settings, store, folder, record, interrupt: &options.interrupt };
@@ -180,8 +188,8 @@ impl Run<'_> {
         self.record.timings.prepare = self.begin.elapsed().as_secs_f64();
         self.write_record(Status::Running)?;
         let mut state = LoopState::default();
-        let end = self.train(&datasets, checkpoint, &mut state, observer);
-        record_progress(&mut self.record, &state);
+        let end = self.train(&datasets, checkpoint, &cache, &mut state, observer);
+        record_progress(&mut self.record, &state, &self.settings.losses.names());
         match end? {
             LoopEnd::Finished => self.finish(&datasets, &state, observer),
             LoopEnd::Interrupted => Err(TrainError::Interrupted),
@@ -192,16 +200,31 @@ impl Run<'_> {
         &mut self,
         datasets: &Datasets,
         checkpoint: Option<Checkpoint>,
+        cache: &Path,
         state: &mut LoopState,
         observer: &mut dyn Observer,
     ) -> Result<LoopEnd, TrainError> {
         let train = &self.prepared.recipe.train;
         let adamw = AdamW { beta1: train.adam_beta1, beta2: train.adam_beta2, epsilon: train.adam_epsilon };
-        if let Some(checkpoint) = &checkpoint {
+        // Before a checkpoint takes the place of the student's start, which may be its own teacher.
+        let teachers = Teachers { prepared: &self.prepared, cache, interrupt: self.interrupt };
+        let teacher = teachers.of(&self.prepared.training_parts(), &datasets.train, observer)?;
+        let measured = datasets.validation.as_ref().zip(self.prepared.validation.as_ref());
+        let of_validation = match (self.settings.metric, measured) {
+            (ChosenMetric::Objective, Some((rows, parts))) => teachers.of(&[parts], rows, observer)?,
+            _ => None,
+        };
+        let mut projection = self.prepared.projection.clone();
+        let mut checkpoint = checkpoint;
+        if let Some(checkpoint) = &mut checkpoint {
             *state = checkpoint.state.clone();
             self.prepared.loaded.model = reload(&self.prepared, &checkpoint.path, true)?;
+            if let Some(projection) = &mut projection {
+                checkpoint.restore_projection(projection)?;
+            }
         }
-        let mut optimizer = Optimizer::new(adamw, &self.prepared.rules, self.prepared.loaded.model.as_ref());
+        let model = self.prepared.loaded.model.as_ref();
+        let mut optimizer = Optimizer::new(adamw, &self.prepared.rules, model, projection.as_ref());
         if let Some(checkpoint) = checkpoint {
             checkpoint.restore(&mut optimizer, &self.prepared.device)?;
         }
@@ -216,20 +239,36 @@ impl Run<'_> {
             save(model, config, folder)?;
             Ok(tokenizer.save(folder)?)
         };
+        let examples = self.prepared.examples(datasets.train.clone());
+        let validation = datasets.validation.clone().map(|rows| self.prepared.examples(rows));
+        let measure = validation.as_ref().map(|rows| {
+            let (metric, losses) = (settings.metric, &settings.losses);
+            let (labels, teacher) = (&settings.labels, of_validation.as_ref());
+            move |model: &dyn Model, projection: Option<&Projection>, batching: Batching| match metric {
+                ChosenMetric::Objective => {
+                    Ok(Report::Losses(measure_losses(model, rows, losses, teacher, projection, batching)?))
+                }
+                _ => measure_head(&AtomicBool::new(false), model, rows, labels, batching, &mut |_| {})
+                    .map(|it| it.0),
+            }
+        });
         let fingerprint = self.record.fingerprint.clone();
         let (record, folder) = (&mut self.record, &self.folder);
+        let names = settings.losses.names();
         let mut trainer = Trainer {
             settings,
             model: self.prepared.loaded.model.as_mut(),
             optimizer: &mut optimizer,
-            train: &datasets.train,
-            validation: datasets.validation.as_ref(),
+            projection: projection.as_mut(),
+            teacher: teacher.as_ref(),
+            train: &examples,
+            validate: measure.as_ref().map(|measure| measure as &Measure<'_>),
             store: &self.store,
             fingerprint: &fingerprint,
             save_model: &save_model,
             metrics_log: &mut folder.metrics_log(state.step)?,
             on_checkpoint: &mut |state| {
-                record_progress(record, state);
+                record_progress(record, state, &names);
                 record.stamp(Status::Running.name());
                 folder.write_record(record)
             },
@@ -250,10 +289,12 @@ impl Run<'_> {
             self.prepared.loaded.model = reload(&self.prepared, &self.store.best(best.step)?, false)?;
         }
         let model = self.prepared.loaded.model.eval_copy();
+        // A head that has not learnt is not measured.
+        let head_learns = self.settings.losses.needs().student_logits;
         let test = match (&datasets.test, &self.prepared.test) {
-            (Some(test), Some(rows)) => {
+            (Some(test), Some(rows)) if head_learns => {
                 let start = Instant::now();
-                let report = self.measure(model.as_ref(), test, rows, observer)?;
+                let report = self.measure(self.prepared.loaded.model.as_ref(), test, rows, observer)?;
                 self.record.timings.test = start.elapsed().as_secs_f64();
                 Some(report)
             }
@@ -274,6 +315,7 @@ impl Run<'_> {
             validation: record.metrics.validation.clone(),
             test,
             labels: self.settings.labels.clone(),
+            distillation: record.distillation.clone(),
             seconds: record.timings,
             peak_memory_bytes: record.peak_memory_bytes,
             examples_per_second: record.train_examples_per_second.unwrap_or_default(),
@@ -287,7 +329,7 @@ impl Run<'_> {
         test: &TokenizedRows,
         rows: &Rows,
         observer: &mut dyn Observer,
-    ) -> Result<ClassificationReport, TrainError> {
+    ) -> Result<Report, TrainError> {
         let what = "measuring on the test set";
         let total = Some(test.len() as u64);
         let mut progress = |done| observer.event(&Event::Progress { what: what.to_owned(), done, total });
@@ -298,11 +340,95 @@ impl Run<'_> {
             max_length: settings.max_length,
             precision: settings.precision,
         };
-        let predictions = predict_unless(self.interrupt, model, test, batching, &mut progress)?;
-        let report = ClassificationReport::from_predictions(&predictions, &settings.labels)?;
-        let path = self.folder.path().join(PREDICTIONS_FILE);
-        write_predictions(&path, rows, &predictions, &settings.labels)?;
+        let examples = self.prepared.examples(test.clone());
+        let (report, predictions) =
+            measure_head(self.interrupt, model, &examples, &settings.labels, batching, &mut progress)?;
+        if let Some(predictions) = predictions {
+            let path = self.folder.path().join(PREDICTIONS_FILE);
+            write_predictions(&path, rows, &predictions, &settings.labels)?;
+        }
         Ok(report)
+    }
+}
+
+/// What the model's head says of rows, compared with their labels or hidden tokens.
+fn measure_head(
+    interrupt: &AtomicBool,
+    model: &dyn Model,
+    examples: &Examples,
+    labels: &[String],
+    batching: Batching,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(Report, Option<Predictions>), TrainError> {
+    let model = model.eval_copy();
+    if examples.masking.is_some() {
+        let report = guess_tokens(interrupt, model.as_ref(), examples, batching, progress)?;
+        return Ok((Report::LanguageModel(report), None));
+    }
+    let predictions = predict_unless(interrupt, model.as_ref(), &examples.rows, batching, progress)?;
+    let report = ClassificationReport::from_predictions(&predictions, labels)?;
+    Ok((Report::Classification(Box::new(report)), Some(predictions)))
+}
+
+/// Makes the teachers of a run answer for some rows.
+struct Teachers<'a> {
+    prepared: &'a Prepared,
+    cache: &'a Path,
+    interrupt: &'a AtomicBool,
+}
+
+impl Teachers<'_> {
+    /// Those of `rows`, the student's tokens of `parts`; `None` without teachers.
+    fn of(
+        &self,
+        parts: &[&Rows],
+        rows: &TokenizedRows,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Teacher>, TrainError> {
+        let prepared = self.prepared;
+        if prepared.teachers.is_empty() {
+            return Ok(None);
+        }
+        let (recipe, start) = (&prepared.recipe, prepared.loaded.model.as_ref());
+        let asked = Asked {
+            needs: prepared.losses.needs(),
+            precision: prepared.precision,
+            batch_size: recipe.train.eval_batch_size.unwrap_or(recipe.train.batch_size),
+            max_length: recipe.data.max_length,
+            pad_token_id: prepared.pad_token_id(),
+            device: prepared.device.clone().autodiff(),
+        };
+        let mut members = Vec::with_capacity(prepared.teachers.len());
+        for teacher in &prepared.teachers {
+            let own = match &teacher.own_tokenizer {
+                Some(tokenizer) => {
+                    let max_length = teacher.max_length(recipe.data.max_length);
+                    Some(tokenize_by(tokenizer, parts, max_length, self.cache, observer)?)
+                }
+                None => None,
+            };
+            members.push((teacher, own));
+        }
+        if !teacher_is_cached(prepared) {
+            return Teacher::live(members, asked, start).map(Some);
+        }
+        let table = recipe.distill.as_ref().map(|distill| &distill.table);
+        let folder = recipe.data.cache_dir.clone().unwrap_or_else(|| teacher_cache(&recipe.output_dir));
+        let own_start = recipe.teacher.as_ref().is_some_and(|teacher| teacher.self_distillation);
+        let caching = Caching {
+            folder: &folder,
+            dtype: table.map(|table| table.cache_dtype).unwrap_or_default(),
+            computing: format!("{} {}", describe(&prepared.device), prepared.precision),
+            tokenizer: prepared.tokenizer.hash(),
+            start: if own_start { weights_hash(prepared) } else { String::new() },
+            interrupt: self.interrupt,
+        };
+        let members = members.into_iter().map(|(teacher, own)| TeacherRows {
+            prepared: teacher,
+            rows: own.unwrap_or_else(|| rows.clone()),
+            parts,
+        });
+        Teacher::cached(members.collect(), asked, start, &caching, observer).map(Some)
     }
 }
 
@@ -348,13 +474,14 @@ fn compare(output_dir: &Path, then: &serde_json::Value, now: &serde_json::Value)
 /// Refuses a run whose batches do not fit into memory, now that their lengths are known.
 fn check_memory(prepared: &Prepared, datasets: &Datasets) -> Result<(), TrainError> {
     let longest = datasets.train.lengths().iter().copied().max().unwrap_or(1);
-    let memory = memory_need(
+    let mut memory = memory_need(
         &prepared.recipe,
         &prepared.computing,
         &model_size(prepared),
-        prepared.train.len(),
+        datasets.train.len(),
         longest as usize,
     );
+    memory.needed_bytes = memory.needed_bytes.saturating_add(teacher_memory(prepared, longest as usize));
     let host = !describe(&prepared.device).starts_with("cuda");
     match memory.available_bytes {
         Some(available) if host && memory.is_short() => {
@@ -367,7 +494,7 @@ fn check_memory(prepared: &Prepared, datasets: &Datasets) -> Result<(), TrainErr
 /// The weights in `folder`, in the model of this run.
 fn reload(prepared: &Prepared, folder: &Path, trained_on: bool) -> Result<Box<dyn Model>, TrainError> {
     let request = LoadRequest {
-        task: Task::Classification { id2label: prepared.labels.names().to_vec() },
+        task: prepared.model_task(),
         seed: prepared.recipe.seed,
         device: prepared.device.clone().autodiff(),
         dropout: prepared.recipe.train.dropout,
@@ -391,7 +518,9 @@ fn report_new_weights(prepared: &Prepared, observer: &mut dyn Observer) {
         let message = format!("in the checkpoint and not used for this task: {}", report.unused.join(", "));
         observer.event(&Event::Note { message });
     }
-    observer.event(&Event::Note { message: prepared.labels.describe() });
+    if let Some(labels) = &prepared.labels {
+        observer.event(&Event::Note { message: labels.describe() });
+    }
 }
 
 fn loop_settings(prepared: &Prepared, rows: usize) -> LoopSettings {
@@ -412,7 +541,7 @@ fn loop_settings(prepared: &Prepared, rows: usize) -> LoopSettings {
             total_steps: steps.total,
         },
         max_grad_norm: train.max_grad_norm,
-        objective: prepared.objective,
+        losses: prepared.losses.clone(),
         label_smoothing: train.label_smoothing,
         precision: prepared.precision,
         activations: activations(recipe),
@@ -425,7 +554,7 @@ fn loop_settings(prepared: &Prepared, rows: usize) -> LoopSettings {
         early_stopping_patience: train.early_stopping_patience,
         pad_token_id: prepared.pad_token_id(),
         max_length: recipe.data.max_length,
-        labels: prepared.labels.names().to_vec(),
+        labels: prepared.label_names().to_vec(),
     }
 }
 
@@ -447,6 +576,7 @@ fn new_record(prepared: &Prepared, settings: &LoopSettings, fingerprint: serde_j
         rows: row_counts(prepared),
         labels: serde_json::to_value(&prepared.labels).unwrap_or_default(),
         model: model_plan(prepared),
+        distillation: distillation_plan(prepared),
         steps: StepCount { total: settings.total_steps, ..StepCount::default() },
         timings: Timings::default(),
         train_examples_per_second: None,
@@ -458,7 +588,7 @@ fn new_record(prepared: &Prepared, settings: &LoopSettings, fingerprint: serde_j
 /// The version that the workspace pins.
 const BURN_VERSION: &str = "0.22.1";
 
-fn record_progress(record: &mut RunRecord, state: &LoopState) {
+fn record_progress(record: &mut RunRecord, state: &LoopState, names: &[String]) {
     record.steps.done = state.step;
     record.steps.skipped = state.skipped_steps;
     record.steps.best = state.best.as_ref().map(|best| best.step);
@@ -467,6 +597,9 @@ fn record_progress(record: &mut RunRecord, state: &LoopState) {
     record.timings.evaluate = state.evaluate_seconds;
     let speed = state.total.examples as f64 / state.train_seconds;
     record.train_examples_per_second = speed.is_finite().then_some(speed);
-    record.metrics.train = state.total.mean().map(|loss| TrainMetrics { loss });
+    record.metrics.train = state.total.mean().map(|loss| {
+        let losses = if names.len() > 1 { state.total.means(names) } else { IndexMap::new() };
+        TrainMetrics { loss, losses }
+    });
     record.metrics.validation = state.best.as_ref().map(|best| best.report.clone());
 }

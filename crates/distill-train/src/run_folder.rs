@@ -3,6 +3,7 @@
 use crate::checkpoint::{write_file, write_json};
 use crate::error::TrainError;
 use distill_data::tokenizer;
+use distill_recipe::STAGE_FOLDER;
 use serde::Serialize;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -259,7 +260,7 @@ fn status(path: &Path) -> Result<Status, TrainError> {
     })
 }
 
-/// Whether the folder is missing or holds nothing but a lock and a cache of an earlier try.
+/// Whether the folder is missing or holds nothing but a lock, a cache of an earlier try, and earlier stages.
 fn is_empty(path: &Path) -> Result<bool, TrainError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -269,7 +270,7 @@ fn is_empty(path: &Path) -> Result<bool, TrainError> {
     for entry in entries {
         let name = entry.map_err(TrainError::io(path))?.file_name();
         let partial = UNFINISHED.iter().any(|prefix| name.to_string_lossy().starts_with(prefix));
-        if name != LOCK_FILE && name != CACHE_FOLDER && !partial {
+        if name != LOCK_FILE && name != CACHE_FOLDER && name != STAGE_FOLDER && !partial {
             return Ok(false);
         }
     }

@@ -1,21 +1,25 @@
 //! The training loop, in the order things happen.
 
-use crate::checkpoint::{Best, CheckpointStore, LoopState};
+use crate::checkpoint::{Best, CheckpointStore, LoopState, LossWindow};
 use crate::error::TrainError;
-use crate::evaluate::{Batching, predict_rows};
+use crate::evaluate::Batching;
 use crate::events::{Event, LoggedRecord, Observer, StepRecord};
-use crate::objectives::Objective;
+use crate::examples::{Examples, LabelledBatch};
+use crate::objectives::{Losses, Projection, StepCounts};
 use crate::optimizer::{Gradients, Optimizer, clip_factor, gradient_norm};
-use crate::pass::{PassSettings, pass};
-use crate::rows::TokenizedRows;
+use crate::pass::{PassInput, PassSettings, pass};
+use crate::report::{ChosenMetric, Report};
 use crate::run_folder::MetricsLog;
 use crate::schedule::Schedule;
-use distill_data::{Batch, epoch_order};
-use distill_eval::{ClassificationReport, EvalError, Metric};
-use distill_models::{Activations, Model, ModelInput};
+use crate::teacher::Teacher;
+use distill_data::epoch_order;
+use distill_eval::EvalError;
+use distill_models::{Activations, Model};
 use distill_ops::{Dropout, Precision};
 use distill_recipe::NanPolicy;
+use indexmap::IndexMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -42,7 +46,7 @@ pub struct LoopSettings {
     /// Longest gradient; 0 = any.
     pub max_grad_norm: f64,
     /// What is minimised.
-    pub objective: Objective,
+    pub losses: Arc<Losses>,
     /// Share of the target spread over all labels.
     pub label_smoothing: f64,
     /// What matrix products multiply in, those of evaluations too.
@@ -60,16 +64,19 @@ pub struct LoopSettings {
     /// Checkpoints kept; `None` = all.
     pub save_total_limit: Option<usize>,
     /// Chooses the best model.
-    pub metric: Metric,
+    pub metric: ChosenMetric,
     /// Evaluations without an improvement that end the run; `None` = never.
     pub early_stopping_patience: Option<usize>,
     /// Id of the padding token.
     pub pad_token_id: u32,
     /// Longest sequence, in tokens.
     pub max_length: usize,
-    /// Names of the labels.
+    /// Names of the labels; none for a language model.
     pub labels: Vec<String>,
 }
+
+/// Measures a model: the one in training, and what is learned beside it.
+pub type Measure<'a> = dyn Fn(&dyn Model, Option<&Projection>, Batching) -> Result<Report, TrainError> + 'a;
 
 /// What the loop works on.
 pub struct Trainer<'a> {
@@ -79,10 +86,14 @@ pub struct Trainer<'a> {
     pub model: &'a mut dyn Model,
     /// The optimiser.
     pub optimizer: &'a mut Optimizer,
+    /// What is learned beside the model.
+    pub projection: Option<&'a mut Projection>,
+    /// What the model learns from besides labels.
+    pub teacher: Option<&'a Teacher>,
     /// Training rows.
-    pub train: &'a TokenizedRows,
-    /// Validation rows; without them the last model is kept.
-    pub validation: Option<&'a TokenizedRows>,
+    pub train: &'a Examples,
+    /// Measures the model on the validation rows; without them the last model is kept.
+    pub validate: Option<&'a Measure<'a>>,
     /// Where checkpoints go.
     pub store: &'a CheckpointStore,
     /// What the run is made from, recorded in each checkpoint.
@@ -111,7 +122,8 @@ pub enum LoopEnd {
 /// Sums of one optimizer step.
 struct StepSums {
     gradients: Gradients,
-    loss_sum: f64,
+    loss: f64,
+    parts: Vec<f64>,
     examples: u64,
     tokens: u64,
 }
@@ -131,22 +143,24 @@ impl Trainer<'_> {
             if epoch_batches.0 != epoch {
                 // The rows of a step do not depend on how it is cut into micro-steps.
                 let rows = self.settings.batch_size.saturating_mul(self.settings.gradient_accumulation_steps);
-                epoch_batches = (epoch, epoch_order(self.train.lengths(), rows, self.settings.seed, epoch));
+                epoch_batches =
+                    (epoch, epoch_order(self.train.rows.lengths(), rows, self.settings.seed, epoch));
             }
             let position = (state.step % self.settings.steps_per_epoch) as usize;
             let rows = epoch_batches.1.get(position).map(Vec::as_slice).unwrap_or_default();
 
             let learning_rate = self.settings.schedule.at(state.step);
-            let sums = self.forward_backward(state.step, rows)?;
-            let loss = sums.loss_sum / sums.examples.max(1) as f64;
+            let sums = self.forward_backward(state.step, epoch, rows)?;
+            let loss = sums.loss;
             let grad_norm = gradient_norm(&sums.gradients);
             let finite = self.check_finite(state, loss, grad_norm, learning_rate)?;
             state.step += 1;
             if finite {
                 let scale = clip_factor(grad_norm, self.settings.max_grad_norm);
-                self.optimizer.step(self.model, sums.gradients, learning_rate, scale);
-                state.window.add(sums.loss_sum, sums.examples, sums.tokens);
-                state.total.add(sums.loss_sum, sums.examples, sums.tokens);
+                let projection = self.projection.as_deref_mut();
+                self.optimizer.step(self.model, projection, sums.gradients, learning_rate, scale);
+                state.window.add(loss, &sums.parts, sums.examples, sums.tokens);
+                state.total.add(loss, &sums.parts, sums.examples, sums.tokens);
             }
             let seconds = step_start.elapsed().as_secs_f64();
             state.train_seconds += seconds;
@@ -187,23 +201,37 @@ impl Trainer<'_> {
         Ok(LoopEnd::Finished)
     }
 
-    /// Forward and backward passes of one step, in micro-steps of `batch_size` rows; the loss is a mean over all rows.
-    fn forward_backward(&self, step: u64, rows: &[usize]) -> Result<StepSums, TrainError> {
-        let examples = rows.len() as u64;
-        let mut sums = StepSums { gradients: Gradients::new(), loss_sum: 0.0, examples, tokens: 0 };
+    /// Forward and backward passes of one step, in micro-steps of `batch_size` rows; each loss is a mean over the whole
+    /// step.
+    fn forward_backward(&self, step: u64, epoch: u64, rows: &[usize]) -> Result<StepSums, TrainError> {
         let settings = PassSettings {
-            objective: self.settings.objective,
-            label_smoothing: self.settings.label_smoothing,
+            losses: &self.settings.losses,
             precision: self.settings.precision,
             activations: self.settings.activations,
         };
-        for (micro_step, rows) in rows.chunks(self.settings.batch_size).enumerate() {
-            let batch = self.train.batch(rows, self.settings.pad_token_id, self.settings.max_length)?;
-            sums.tokens += batch.tokens() as u64;
+        let micro_steps: Vec<(&[usize], LabelledBatch)> = rows
+            .chunks(self.settings.batch_size)
+            .map(|rows| Ok((rows, self.train.batch(rows, epoch)?)))
+            .collect::<Result<_, TrainError>>()?;
+        let counts = micro_steps.iter().fold(StepCounts::default(), |sum, (_, batch)| sum.plus(batch.counts));
+        let parts = vec![0.0; self.settings.losses.iter().count()];
+        let (examples, tokens) = (counts.examples, counts.tokens);
+        let mut sums = StepSums { gradients: Gradients::new(), loss: 0.0, parts, examples, tokens };
+        let device = self.model.device();
+        for (micro_step, (rows, batch)) in micro_steps.iter().enumerate() {
             let mut dropout = Dropout::new(self.settings.seed, step, micro_step as u64);
-            let input = self.input(&batch);
-            let pass = pass(&settings, self.model, &input, &batch.labels, examples, &mut dropout);
-            sums.loss_sum += pass.loss_sum;
+            let teacher = self.teacher.map(|teacher| teacher.output(rows, batch)).transpose()?;
+            let on = PassInput {
+                targets: &batch.targets(self.settings.label_smoothing, &device),
+                teacher: teacher.as_ref(),
+                projection: self.projection.as_deref(),
+                counts: &counts,
+            };
+            let pass = pass(&settings, self.model, &batch.input(&device), on, &mut dropout);
+            sums.loss += pass.loss;
+            for (sum, part) in sums.parts.iter_mut().zip(pass.parts) {
+                *sum += part;
+            }
             for (name, gradient) in pass.gradients {
                 let sum = match sums.gradients.swap_remove(&name) {
                     Some(sum) => sum + gradient,
@@ -214,12 +242,6 @@ impl Trainer<'_> {
         }
         sums.gradients.sort_keys();
         Ok(sums)
-    }
-
-    fn input(&self, batch: &Batch) -> ModelInput {
-        let shape = [batch.batch_size, batch.sequence_length];
-        let types = Some(batch.token_type_ids.as_slice());
-        ModelInput::new(&batch.input_ids, &batch.attention_mask, types, shape, &self.model.device())
     }
 
     fn epoch_of(&self, step: u64) -> f64 {
@@ -289,6 +311,7 @@ impl Trainer<'_> {
             step: state.step,
             epoch: last.epoch,
             loss,
+            losses: self.named(&window),
             grad_norm: last.grad_norm,
             learning_rate: last.learning_rate,
             examples_per_second: window.examples as f64 / seconds,
@@ -299,9 +322,17 @@ impl Trainer<'_> {
         Ok(())
     }
 
+    /// Each loss alone, where there are several.
+    fn named(&self, window: &LossWindow) -> IndexMap<String, f64> {
+        match self.settings.losses.names().as_slice() {
+            [_] => IndexMap::new(),
+            names => window.means(names),
+        }
+    }
+
     /// Measures the model on the validation rows, keeps it if it is the best so far.
     fn evaluate(&mut self, state: &mut LoopState) -> Result<(), TrainError> {
-        let Some(validation) = self.validation else { return Ok(()) };
+        let Some(validate) = self.validate else { return Ok(()) };
         let start = Instant::now();
         let batching = Batching {
             batch_size: self.settings.eval_batch_size,
@@ -309,8 +340,7 @@ impl Trainer<'_> {
             max_length: self.settings.max_length,
             precision: self.settings.precision,
         };
-        let model = self.model.eval_copy();
-        let predictions = match predict_rows(model.as_ref(), validation, batching, &mut |_| {}) {
+        let report = match validate(self.model, self.projection.as_deref(), batching) {
             Err(TrainError::Eval(EvalError::NotFinite { value, .. })) => {
                 let rate = self.settings.schedule.at(state.step.saturating_sub(1));
                 return Err(self.not_finite(
@@ -320,10 +350,9 @@ impl Trainer<'_> {
                     rate,
                 ));
             }
-            predictions => predictions?,
+            report => report?,
         };
-        let report = ClassificationReport::from_predictions(&predictions, &self.settings.labels)?;
-        let value = (self.settings.metric.value)(&report);
+        let value = self.settings.metric.value(&report);
         let better = state.best.as_ref().is_none_or(|best| self.settings.metric.improves(value, best.value));
         if better {
             self.store.save_best(state.step, &|folder| (self.save_model)(self.model, folder))?;
@@ -342,7 +371,7 @@ impl Trainer<'_> {
             line.extend(report);
         }
         self.metrics_log.append("validation", &line)?;
-        let metric = self.settings.metric.name.to_owned();
+        let metric = self.settings.metric.name().to_owned();
         let report = Box::new(report);
         self.observer.event(&Event::Validated {
             step: state.step,
@@ -368,7 +397,14 @@ impl Trainer<'_> {
         let model = &*self.model;
         let save_model = |folder: &Path| (self.save_model)(model, folder);
         let keep = self.settings.save_total_limit;
-        let path = self.store.save(state, self.fingerprint, self.optimizer, keep, &save_model)?;
+        let path = self.store.save(
+            state,
+            self.fingerprint,
+            self.optimizer,
+            self.projection.as_deref(),
+            keep,
+            &save_model,
+        )?;
         self.observer.event(&Event::CheckpointSaved { step: state.step, path });
         (self.on_checkpoint)(state)
     }

@@ -3,12 +3,13 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use distill_data::tokenizer::Tokenizer;
-use distill_models::{ForwardOptions, HeadPolicy, LoadRequest, ModelInput, Task, load, read_safetensors};
-use distill_ops::{AdamW, DeviceSpec, Dropout, resolve};
+use distill_models::{Activations, ForwardOptions, HeadPolicy, LoadRequest, ModelInput, Task, load, read_safetensors};
+use distill_ops::{AdamW, DeviceSpec, Dropout, Precision, resolve};
 use distill_recipe::LrSchedulerType;
-use distill_train::objectives::{Targets, hard_labels::hard_labels};
+use distill_train::objectives::{Level, Losses, Pair, StepCounts, Targets, usual_losses};
 use distill_train::optimizer::{Gradients, Optimizer, clip_factor, gradient_norm};
 use distill_train::parameter_groups::GroupRules;
+use distill_train::pass::{PassInput, PassSettings, pass};
 use distill_train::schedule::Schedule;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -96,7 +97,17 @@ fn trajectory_on(spec: DeviceSpec) {
     let rules =
         GroupRules { weight_decay: 0.01, freeze: Vec::new(), layerwise_lr_decay: None, num_hidden_layers: 6 };
     let adamw = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
-    let mut optimizer = Optimizer::new(adamw, &rules, model);
+    let mut optimizer = Optimizer::new(adamw, &rules, model, None);
+    let pair = Pair {
+        student: loaded.config.encoder.as_ref(),
+        teacher: None,
+        teachers: 0,
+        same_tokens: true,
+        level: Level::Sequence,
+    };
+    let losses = Losses::build(&usual_losses(Level::Sequence), &pair).expect("labels fit every model");
+    let settings =
+        PassSettings { losses: &losses, precision: Precision::F32, activations: Activations::Keep };
     let schedule = Schedule {
         kind: LrSchedulerType::Linear,
         learning_rate: 5e-5,
@@ -108,12 +119,18 @@ fn trajectory_on(spec: DeviceSpec) {
         let rows = step * ROWS_A_STEP..(step + 1) * ROWS_A_STEP;
         let input = input(&tokenizer, &reference.text[rows.clone()], &device);
         // With dropout 0 a training pass must equal the reference's evaluation mode.
-        let output = model.forward(&input, ForwardOptions::default(), &mut Dropout::new(1, step as u64, 0));
-        let targets = Targets { labels: &reference.label[rows], label_smoothing: 0.0, device: &device };
-        let loss = hard_labels(&output, &targets).div_scalar(ROWS_A_STEP as f32);
-        let value = f64::from(loss.clone().into_scalar::<f32>());
-        let mut gradients = loss.backward();
-        let gradients: Gradients = model.gradients(&mut gradients).into_iter().collect();
+        let targets = Targets {
+            labels: &reference.label[rows],
+            attention_mask: &input.host_attention_mask,
+            shape: input.shape,
+            label_smoothing: 0.0,
+            device: &device,
+        };
+        let counts = StepCounts { labels: ROWS_A_STEP as u64, ..StepCounts::default() };
+        let on = PassInput { targets: &targets, teacher: None, projection: None, counts: &counts };
+        let pass = pass(&settings, model, &input, on, &mut Dropout::new(1, step as u64, 0));
+        let value = pass.loss;
+        let gradients: Gradients = pass.gradients.into_iter().collect();
         let norm = gradient_norm(&gradients);
         let rate = schedule.at(step as u64);
         assert!(
@@ -125,7 +142,7 @@ fn trajectory_on(spec: DeviceSpec) {
         let relative = (norm - expected.grad_norm).abs() / expected.grad_norm;
         assert!(relative < 1e-2, "step {}: gradient norm {norm}, expected {}", step + 1, expected.grad_norm);
         assert!((rate - expected.learning_rate).abs() < 1e-12, "step {}: rate {rate}", step + 1);
-        optimizer.step(model, gradients, rate, clip_factor(norm, 1.0));
+        optimizer.step(model, None, gradients, rate, clip_factor(norm, 1.0));
     }
 
     let after = model.eval_copy();

@@ -33,11 +33,17 @@ Examples:
 impl Plan {
     /// Shows the plan.
     pub fn execute(&self, context: &Context) -> Result<(), Failure> {
-        let recipe = self.recipe.read()?;
-        threads::set(context.threads, recipe.train.threads)?;
+        let stages = self.recipe.read()?;
+        threads::set(context.threads, stages.first().and_then(|stage| stage.recipe.train.threads))?;
         match self.format {
-            Format::Text => plan_text::show(&recipe, context),
-            Format::Json => Ok(output::print_json(&plan_text::resolve(&recipe, context)?)?),
+            Format::Text => plan_text::show(&stages, context),
+            Format::Json => {
+                let mut plans = plan_text::resolve(&stages, context)?;
+                match plans.len() {
+                    1 => Ok(output::print_json(&plans.remove(0))?),
+                    _ => Ok(output::print_json(&serde_json::json!({ "stages": plans }))?),
+                }
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::shell::word;
 use clap::Args;
-use distill_recipe::Recipe;
+use distill_train::StageRecipe;
 use std::path::PathBuf;
 
 /// A recipe and what to change in it.
@@ -18,12 +18,12 @@ pub struct RecipeArguments {
 }
 
 impl RecipeArguments {
-    /// Reads and checks the recipe, all faults at once.
+    /// Reads and checks the recipe, all faults at once: its only run, or that of each stage.
     ///
     /// # Errors
     /// [`Failure::Recipe`] with every fault.
-    pub fn read(&self) -> Result<Recipe, Failure> {
-        Ok(distill_train::read_recipe(&self.path, &self.set)?)
+    pub fn read(&self) -> Result<Vec<StageRecipe>, Failure> {
+        Ok(distill_train::read_stages(&self.path, &self.set)?)
     }
 
     /// The words after the command that name this recipe.

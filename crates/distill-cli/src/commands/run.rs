@@ -35,14 +35,14 @@ Examples:
 impl Run {
     /// Runs the recipe.
     pub fn execute(&self, context: &Context) -> Result<(), Failure> {
-        let recipe = self.recipe.read()?;
-        threads::set(context.threads, recipe.train.threads)?;
+        let stages = self.recipe.read()?;
+        threads::set(context.threads, stages.first().and_then(|stage| stage.recipe.train.threads))?;
         if self.dry_run {
-            return plan_text::show(&recipe, context);
+            return plan_text::show(&stages, context);
         }
         let options = RunOptions { start: self.start(), interrupt: interrupt::watch(context.voice.clone())? };
         let mut observer = context.voice.observer();
-        let outcome = distill_train::run(&recipe, &options, observer.as_mut());
+        let outcome = distill_train::run_stages(&stages, &options, observer.as_mut());
         drop(observer);
         match outcome? {
             RunOutcome::Finished(finished) => finish(&finished, context),

@@ -21,8 +21,9 @@ Examples:
 impl Validate {
     /// Checks the recipe.
     pub fn execute(&self, context: &Context) -> Result<(), Failure> {
-        let recipe = self.recipe.read()?;
-        context.voice.note(&format!("recipe `{}` has no mistake", recipe.name));
+        let stages = self.recipe.read()?;
+        let name = stages.last().map(|stage| stage.recipe.name.as_str()).unwrap_or_default();
+        context.voice.note(&format!("recipe `{name}` has no mistake"));
         Ok(())
     }
 }

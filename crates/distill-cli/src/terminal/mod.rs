@@ -5,7 +5,7 @@ mod json_lines;
 mod paint;
 mod plain_lines;
 mod quiet;
-mod sentences;
+pub mod sentences;
 mod smoothing;
 pub mod table;
 pub mod units;

@@ -1,7 +1,7 @@
 //! Progress for files and pipes: a line for each thing that a reader would want to find there later.
 
 use super::Voice;
-use super::sentences::{skipped, started, stopped_early, validated};
+use super::sentences::{losses, skipped, started, stopped_early, validated};
 use super::units::{bytes, count, learning_rate, short_count};
 use distill_train::{Event, Observer};
 use std::time::{Duration, Instant};
@@ -64,9 +64,10 @@ impl Observer for PlainLines {
             }
             Event::Step(_) => {}
             Event::Logged(record) => self.voice.line(&format!(
-                "{}  loss {:.4}  lr {}  {} examples/s  {} tokens/s",
+                "{}  loss {:.4}{}  lr {}  {} examples/s  {} tokens/s",
                 self.place(record.step, record.epoch),
                 record.loss,
+                losses(&record.losses),
                 learning_rate(record.learning_rate),
                 short_count(record.examples_per_second),
                 short_count(record.tokens_per_second),

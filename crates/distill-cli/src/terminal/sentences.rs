@@ -2,7 +2,7 @@
 
 use super::Paint;
 use super::units::{count, percent};
-use distill_eval::ClassificationReport;
+use distill_train::Report;
 
 /// Training begins or goes on.
 pub fn started(total_steps: u64, resumed_at: u64, epochs: f64) -> String {
@@ -18,24 +18,38 @@ pub fn started(total_steps: u64, resumed_at: u64, epochs: f64) -> String {
 pub fn validated(
     paint: Paint,
     place: &str,
-    report: &ClassificationReport,
+    report: &Report,
     (metric, value): (&str, f64),
     best: bool,
 ) -> String {
-    let mut line = format!(
-        "{place}  {} accuracy {}  macro F1 {:.4}  loss {:.4}",
-        paint.bold("validation:"),
-        percent(report.accuracy),
-        report.macro_f1,
-        report.loss
-    );
-    if !["accuracy", "macro_f1", "loss"].contains(&metric) {
+    let numbers = report.headline();
+    let shown: Vec<String> = numbers.iter().map(|(name, value)| number(name, *value)).collect();
+    let mut line = format!("{place}  {} {}", paint.bold("validation:"), shown.join("  "));
+    if !numbers.iter().any(|(name, _)| *name == metric) {
         line.push_str(&format!("  {metric} {value:.4}"));
     }
     if best {
         line.push_str(&format!("  {}", paint.green("best")));
     }
     line
+}
+
+/// A number of a report with its name, as people say it.
+pub fn number(name: &str, value: f64) -> String {
+    match name {
+        "accuracy" => format!("accuracy {}", percent(value)),
+        "macro_f1" => format!("macro F1 {value:.4}"),
+        _ => format!("{name} {value:.4}"),
+    }
+}
+
+/// Each loss of several, in brackets, with a space before it.
+pub fn losses(losses: &indexmap::IndexMap<String, f64>) -> String {
+    if losses.is_empty() {
+        return String::new();
+    }
+    let parts: Vec<String> = losses.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+    format!(" ({})", parts.join(", "))
 }
 
 /// The validation metric stopped improving.

@@ -5,10 +5,10 @@ use super::{BenchModel, Conditions, RandomBatches, Spread, peak_memory_mib};
 use crate::computing::{Computing, precision_for};
 use crate::error::TrainError;
 use crate::events::{Event, Observer};
-use crate::objectives::hard_labels;
+use crate::objectives::{Level, Losses, Pair, StepCounts, Targets, usual_losses};
 use crate::optimizer::{Gradients, Optimizer, clip_factor, gradient_norm};
 use crate::parameter_groups::GroupRules;
-use crate::pass::{PassSettings, pass};
+use crate::pass::{PassInput, PassSettings, pass};
 use distill_models::{Activations, Model, Task};
 use distill_ops::{AdamW, DeviceSpec, Dropout, resolve};
 use distill_recipe::DtypeChoice;
@@ -123,14 +123,19 @@ pub fn bench_train(bench: &TrainBench, observer: &mut dyn Observer) -> Result<Tr
         layerwise_lr_decay: None,
         num_hidden_layers: model.num_hidden_layers(),
     };
-    let settings = PassSettings {
-        objective: hard_labels::OBJECTIVE,
-        label_smoothing: 0.0,
-        precision,
-        activations: bench.activations,
+    let pair = Pair {
+        student: loaded.config.encoder.as_ref(),
+        teacher: None,
+        teachers: 0,
+        same_tokens: true,
+        level: Level::Sequence,
     };
+    // The labels alone fit every model.
+    let losses = Losses::build(&usual_losses(Level::Sequence), &pair).unwrap_or_default();
+    let model = loaded.model.as_mut();
+    let settings = PassSettings { losses: &losses, precision, activations: bench.activations };
     let mut stepper = Stepper {
-        optimizer: Optimizer::new(AdamW::default(), &rules, model),
+        optimizer: Optimizer::new(AdamW::default(), &rules, model, None),
         batches: RandomBatches::new(bench.seed, bench.batch, bench.length, sizes.vocab_size),
         settings,
         classes,
@@ -178,26 +183,35 @@ pub fn bench_train(bench: &TrainBench, observer: &mut dyn Observer) -> Result<Tr
 }
 
 /// One step after the other.
-struct Stepper {
+struct Stepper<'a> {
     optimizer: Optimizer,
     batches: RandomBatches,
-    settings: PassSettings,
+    settings: PassSettings<'a>,
     classes: usize,
     seed: u64,
     last_loss: f64,
 }
 
-impl Stepper {
+impl Stepper<'_> {
     fn step(&mut self, model: &mut dyn Model, step: u64) -> StepTimes {
         let start = Instant::now();
         let input = self.batches.input(model);
         let labels = self.batches.labels(self.classes);
         let data = start.elapsed();
 
-        let examples = labels.len() as u64;
+        let counts = StepCounts { labels: labels.len() as u64, ..StepCounts::default() };
+        let device = model.device();
+        let targets = Targets {
+            labels: &labels,
+            attention_mask: &input.host_attention_mask,
+            shape: input.shape,
+            label_smoothing: 0.0,
+            device: &device,
+        };
         let mut dropout = Dropout::new(self.seed, step, 0);
-        let pass = pass(&self.settings, model, &input, &labels, examples, &mut dropout);
-        self.last_loss = pass.loss_sum / examples as f64;
+        let on = PassInput { targets: &targets, teacher: None, projection: None, counts: &counts };
+        let pass = pass(&self.settings, model, &input, on, &mut dropout);
+        self.last_loss = pass.loss;
 
         let norm_start = Instant::now();
         let mut gradients: Gradients = pass.gradients.into_iter().collect();
@@ -206,7 +220,7 @@ impl Stepper {
         let norm_time = norm_start.elapsed();
 
         let update_start = Instant::now();
-        self.optimizer.step(model, gradients, LEARNING_RATE, clip_factor(norm, MAX_GRAD_NORM));
+        self.optimizer.step(model, None, gradients, LEARNING_RATE, clip_factor(norm, MAX_GRAD_NORM));
         let optimizer = update_start.elapsed();
         let (forward, backward) = (pass.forward, pass.backward);
         StepTimes { data, forward, backward, gradient_norm: norm_time, optimizer, whole: start.elapsed() }

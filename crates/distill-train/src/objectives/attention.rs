@@ -48,7 +48,9 @@ impl ObjectiveConfig for Attention {
                     "`attention` compares head by head: the student has {of_student} attention heads, the teacher \
                      {of_teacher}"
                 ),
-                format!("give the student {of_teacher} heads, or use `relations`, which need no equal number"),
+                format!(
+                    "give the student {of_teacher} heads, or use `relations`, which need no equal number"
+                ),
             ));
         }
         let pairs = self.layer_map.pairs(pair.student.num_hidden_layers(), teacher.num_hidden_layers())?;
@@ -63,7 +65,8 @@ struct ScoreMaps {
 
 impl Objective for ScoreMaps {
     fn needs(&self) -> Needs {
-        let scores = |layers: Layers| ForwardOptions { attention_scores: layers, ..ForwardOptions::default() };
+        let scores =
+            |layers: Layers| ForwardOptions { attention_scores: layers, ..ForwardOptions::default() };
         Needs {
             student: scores(Layers::of(self.pairs.iter().map(|pair| pair.0))),
             teacher: scores(Layers::of(self.pairs.iter().map(|pair| pair.1))),
@@ -76,14 +79,13 @@ impl Objective for ScoreMaps {
     }
 
     fn loss_sum(&self, outputs: &Outputs<'_>) -> Tensor<1> {
-        let teacher = outputs.teacher_output();
         let mask = has_padding(outputs.targets).then(|| {
             let [batch, seq] = outputs.targets.shape;
             token_mask(outputs.targets).reshape([batch, 1, 1, seq])
         });
         let of_pair = |&(of_student, of_teacher): &(usize, usize)| {
-            let student = counted(outputs.student.scores_of(of_student), mask.as_ref());
-            let teacher = counted(teacher.scores_of(of_teacher), mask.as_ref());
+            let [student, teacher] =
+                outputs.scores(of_student, of_teacher).map(|scores| counted(scores, mask.as_ref()));
             let heads = student.dims()[1] as f64;
             let difference = student - teacher;
             (difference.clone() * difference).sum() / heads

@@ -1,6 +1,8 @@
 //! Cross entropy with the labels of the data set.
 
-use super::{Level, Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, keys_of, one};
+use super::{
+    Level, Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, keys_of, one,
+};
 use burn::tensor::{Int, Tensor, TensorData};
 use distill_ops::cross_entropy;
 use schemars::JsonSchema;

@@ -41,10 +41,15 @@ impl LayerMap {
         match self {
             Self::Rule(rule) if student > teacher => Err(Unfit::at(
                 "layer_map",
-                format!("the student has {student} layers, the teacher {teacher}: `{}` maps none twice", rule.name()),
+                format!(
+                    "the student has {student} layers, the teacher {teacher}: `{}` maps none twice",
+                    rule.name()
+                ),
                 "write the pairs: `layer_map = [[0, 0], [1, 0]]`",
             )),
-            Self::Rule(LayerRule::Uniform) => Ok((0..student).map(|m| (m, (m + 1) * teacher / student - 1)).collect()),
+            Self::Rule(LayerRule::Uniform) => {
+                Ok((0..student).map(|m| (m, (m + 1) * teacher / student - 1)).collect())
+            }
             Self::Rule(LayerRule::Last) => Ok((0..student).map(|m| (m, m + teacher - student)).collect()),
             Self::Pairs(pairs) => {
                 let mut pairs = pairs.clone();
@@ -57,7 +62,9 @@ impl LayerMap {
                     if let Some(largest) = largest.filter(|&largest| largest >= count) {
                         return Err(Unfit::at(
                             "layer_map",
-                            format!("`layer_map` names layer {largest} of the {whose}, which has {count} layers"),
+                            format!(
+                                "`layer_map` names layer {largest} of the {whose}, which has {count} layers"
+                            ),
                             format!("layers are numbered from 0 to {}", count.saturating_sub(1)),
                         ));
                     }

@@ -50,6 +50,7 @@ pub struct WeightedObjective {
 }
 
 /// `Σ weight · mean(loss)`: what a run minimises.
+#[derive(Default)]
 pub struct Losses(Vec<WeightedObjective>);
 
 impl fmt::Debug for Losses {

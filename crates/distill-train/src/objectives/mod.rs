@@ -23,7 +23,7 @@ pub use presets::{method_losses, usual_losses};
 pub use projection::{PROJECTION_PREFIX, Projection};
 
 use burn::tensor::{Device, Tensor};
-use distill_models::{EncoderConfig, ModelOutput};
+use distill_models::{EncoderConfig, ForwardOptions, ModelOutput};
 use distill_recipe::{Component, Fault};
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
@@ -209,6 +209,8 @@ pub struct Outputs<'a> {
     pub student: &'a ModelOutput,
     /// The teacher's, without.
     pub teacher: Option<&'a TeacherOutput>,
+    /// What was asked of both.
+    pub needs: &'a Needs,
     /// The learned projection of the student's width to the teacher's, where one is needed.
     pub projection: Option<&'a Projection>,
     /// Labels and masks.
@@ -220,6 +222,24 @@ impl<'a> Outputs<'a> {
     fn teacher_output(&self) -> &'a ModelOutput {
         let output = self.teacher.and_then(|teacher| teacher.output.as_ref());
         output.expect("the teacher was asked for what the loss needs")
+    }
+
+    /// Attention scores of these layers: the student's, the teacher's.
+    fn scores(&self, of_student: usize, of_teacher: usize) -> [Tensor<4>; 2] {
+        let of = |output: &ModelOutput, options: &ForwardOptions, layer| {
+            output.attention_scores[options.attention_scores.rank(layer)].clone()
+        };
+        let teacher = self.teacher_output();
+        [of(self.student, &self.needs.student, of_student), of(teacher, &self.needs.teacher, of_teacher)]
+    }
+
+    /// Queries, keys and values of these layers: the student's, the teacher's.
+    fn queries_keys_values(&self, of_student: usize, of_teacher: usize) -> [[Tensor<3>; 3]; 2] {
+        let of = |output: &ModelOutput, options: &ForwardOptions, layer| {
+            output.queries_keys_values[options.queries_keys_values.rank(layer)].clone()
+        };
+        let teacher = self.teacher_output();
+        [of(self.student, &self.needs.student, of_student), of(teacher, &self.needs.teacher, of_teacher)]
     }
 }
 

@@ -3,7 +3,7 @@
 use super::token_rows::token_mask;
 use super::{Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, keys_of, one};
 use burn::tensor::Tensor;
-use distill_models::{ForwardOptions, Layers, ModelOutput};
+use distill_models::{ForwardOptions, Layers};
 use distill_ops::forward_kl;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -84,7 +84,8 @@ struct SelfRelations {
 
 impl Objective for SelfRelations {
     fn needs(&self) -> Needs {
-        let of = |layer| ForwardOptions { queries_keys_values: Layers::of([layer]), ..ForwardOptions::default() };
+        let of =
+            |layer| ForwardOptions { queries_keys_values: Layers::of([layer]), ..ForwardOptions::default() };
         Needs { student: of(self.student_layer), teacher: of(self.teacher_layer), ..Needs::default() }
     }
 
@@ -105,10 +106,10 @@ impl Objective for SelfRelations {
             // The row of a padded query is the same on both sides: it adds nothing, and has no gradient.
             (products * queries.clone() + keys.clone()).reshape([batch * heads * seq, seq])
         };
-        let of = |output: &ModelOutput, layer| output.queries_keys_values_of(layer).map(|x| relations(&x));
-        let students = of(outputs.student, self.student_layer);
-        let teachers = of(outputs.teacher_output(), self.teacher_layer);
-        let sum = students.into_iter().zip(teachers).map(|(student, teacher)| forward_kl(student, teacher, 1.0));
+        let [students, teachers] = outputs.queries_keys_values(self.student_layer, self.teacher_layer);
+        let [students, teachers] = [students, teachers].map(|of| of.map(|x| relations(&x)));
+        let sum =
+            students.into_iter().zip(teachers).map(|(student, teacher)| forward_kl(student, teacher, 1.0));
         let sum = sum.reduce(|sum, next| sum + next).expect("there are queries, keys and values");
         sum / (3.0 * self.relation_heads as f64)
     }

@@ -2,7 +2,8 @@
 
 use super::token_rows::token_rows;
 use super::{
-    Level, Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, TeacherOutput, Unfit, Unit, keys_of, one,
+    Level, Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, TeacherOutput, Unfit, Unit,
+    keys_of, one,
 };
 use burn::tensor::{Tensor, activation};
 use distill_ops::forward_kl;
@@ -105,7 +106,8 @@ fn mixture(teacher: &TeacherOutput, temperature: f64) -> Tensor<2> {
     if let [(_, logits)] = teacher.logits.as_slice() {
         return logits.clone();
     }
-    let soft = |(weight, logits): &(f64, Tensor<2>)| activation::softmax(logits.clone() / temperature, 1) * *weight;
+    let soft =
+        |(weight, logits): &(f64, Tensor<2>)| activation::softmax(logits.clone() / temperature, 1) * *weight;
     let sum = teacher.logits.iter().map(soft).reduce(|sum, next| sum + next);
     // A probability that underflows in every teacher has no logarithm.
     let sum = sum.expect("the teachers were asked for their logits").clamp_min(f32::MIN_POSITIVE);

@@ -4,7 +4,11 @@ use super::Targets;
 use burn::tensor::{Int, Tensor, TensorData};
 
 /// The rows of `[batch · seq, width]` that belong to tokens, of both tensors.
-pub(super) fn token_rows(student: Tensor<2>, teacher: Tensor<2>, targets: &Targets<'_>) -> (Tensor<2>, Tensor<2>) {
+pub(super) fn token_rows(
+    student: Tensor<2>,
+    teacher: Tensor<2>,
+    targets: &Targets<'_>,
+) -> (Tensor<2>, Tensor<2>) {
     let kept: Vec<i64> =
         (0i64..).zip(targets.attention_mask).filter(|(_, kept)| **kept != 0).map(|(row, _)| row).collect();
     if kept.len() == targets.attention_mask.len() {
