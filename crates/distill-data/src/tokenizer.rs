@@ -11,6 +11,7 @@ mod merges;
 mod save;
 mod special;
 mod train;
+mod words;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -24,6 +25,7 @@ pub use error::TokenizerError;
 pub use load::FILES;
 use special::SpecialTokens;
 pub use train::{TokenizerKind, TrainConfig};
+pub use words::{Word, WordsOfText};
 
 /// A text as token ids.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! The way of a run: [`read_recipe`] checks the recipe, [`prepare`] reads everything that it names,
 //! [`run()`] trains ([`trainer`]), keeps checkpoints ([`checkpoint`]), chooses by validation, tests once and saves.
 
+pub mod augment;
 pub mod bench;
 pub mod checkpoint;
 pub mod computing;
