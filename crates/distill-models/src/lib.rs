@@ -20,6 +20,7 @@ mod layers;
 mod model;
 pub mod pretrained;
 mod roberta;
+mod student;
 mod tensor_file;
 mod weights;
 
@@ -29,6 +30,9 @@ pub use error::{ModelError, TensorFault};
 pub use inspect::{FileSummary, Inspection, TensorSummary, inspect};
 pub use model::{Activations, ForwardOptions, Model, ModelInput, ModelOutput, ParameterInfo};
 pub use pretrained::{LoadRequest, Loaded, from_scratch, load, parameters_to_host, save};
+pub use student::{
+    LayerChoice, StudentError, StudentReport, StudentRequest, student_config, student_from_teacher,
+};
 pub use tensor_file::{TensorFileContent, read_safetensors, write_safetensors};
 pub use weights::{HeadPolicy, LoadReport};
 
