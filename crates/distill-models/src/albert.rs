@@ -44,6 +44,10 @@ impl EncoderConfig for AlbertConfig {
         self.hidden_size
     }
 
+    fn embedding_size(&self) -> usize {
+        self.embedding_size
+    }
+
     fn num_hidden_layers(&self) -> usize {
         self.num_hidden_layers
     }

@@ -44,6 +44,35 @@ impl Architecture {
         (self.schema)()
     }
 
+    /// The name below which a checkpoint holds embeddings and layers.
+    pub(crate) fn base_model_prefix(&self) -> &'static str {
+        match self.model_type {
+            "xlm-roberta" => "roberta",
+            same => same,
+        }
+    }
+
+    /// Under which key `config.json` has what a from-scratch table calls `key`.
+    pub(crate) fn config_key<'a>(&self, key: &'a str) -> &'a str {
+        match (self.model_type, key) {
+            ("distilbert", "hidden_size") => "dim",
+            ("distilbert", "num_hidden_layers") => "n_layers",
+            ("distilbert", "num_attention_heads") => "n_heads",
+            ("distilbert", "intermediate_size") => "hidden_dim",
+            ("distilbert", "hidden_act") => "activation",
+            ("distilbert", "hidden_dropout_prob") => "dropout",
+            ("distilbert", "attention_probs_dropout_prob") => "attention_dropout",
+            _ => key,
+        }
+    }
+
+    /// The keys of a from-scratch table.
+    pub(crate) fn scratch_keys(&self) -> Vec<String> {
+        let schema = self.scratch_schema();
+        let properties = schema.get("properties").and_then(Value::as_object);
+        properties.map(|properties| properties.keys().cloned().collect()).unwrap_or_default()
+    }
+
     /// Checks a from-scratch table and fills in its defaults.
     ///
     /// # Errors
@@ -107,6 +136,9 @@ mod tests {
             );
             let again = (architecture.parse)(&config.to_json()).unwrap();
             assert_eq!(again.to_json(), config.to_json());
+            for key in architecture.scratch_keys() {
+                assert!(config.to_json().contains_key(architecture.config_key(&key)), "{key}");
+            }
             let properties = architecture.scratch_schema().to_value();
             assert!(properties["properties"].get("hidden_size").is_some());
         }

@@ -119,6 +119,10 @@ pub trait EncoderConfig: fmt::Debug + Send + Sync {
     fn vocab_size(&self) -> usize;
     /// Width of the hidden states.
     fn hidden_size(&self) -> usize;
+    /// Width of the embeddings; that of the hidden states unless an architecture factorises them.
+    fn embedding_size(&self) -> usize {
+        self.hidden_size()
+    }
     /// Encoder layers.
     fn num_hidden_layers(&self) -> usize;
     /// Attention heads of a layer.
@@ -127,6 +131,10 @@ pub trait EncoderConfig: fmt::Debug + Send + Sync {
     fn intermediate_size(&self) -> usize;
     /// The longest row in tokens; rows of the position table, less those that an architecture reserves.
     fn max_length(&self) -> usize;
+    /// First rows of the position table that no token has.
+    fn reserved_positions(&self) -> usize {
+        0
+    }
     /// The id of padding.
     fn pad_token_id(&self) -> Option<u32>;
     /// Token types that the embeddings tell apart; 0 where there are none.

@@ -23,6 +23,7 @@ mod loss;
 mod model;
 pub mod pretrained;
 mod roberta;
+mod student;
 mod tensor_file;
 mod weights;
 
@@ -34,6 +35,9 @@ pub use layer_set::Layers;
 pub use loss::Loss;
 pub use model::{Activations, ForwardOptions, Model, ModelInput, ModelOutput, ParameterInfo};
 pub use pretrained::{LoadRequest, Loaded, from_scratch, load, parameters_to_host, save, save_without};
+pub use student::{
+    LayerChoice, StudentError, StudentReport, StudentRequest, student_config, student_from_teacher,
+};
 pub use tensor_file::{TensorFileContent, read_safetensors, write_safetensors};
 pub use weights::{HeadPolicy, LoadReport, normal as normal_values};
 

@@ -97,7 +97,11 @@ impl EncoderConfig for Roberta {
     }
 
     fn max_length(&self) -> usize {
-        self.0.max_position_embeddings.saturating_sub(self.padding() as usize + 1)
+        self.0.max_position_embeddings.saturating_sub(self.reserved_positions())
+    }
+
+    fn reserved_positions(&self) -> usize {
+        self.padding() as usize + 1
     }
 
     fn pad_token_id(&self) -> Option<u32> {

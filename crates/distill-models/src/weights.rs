@@ -1,7 +1,8 @@
-//! Where a network under construction takes its tensors from: a checkpoint, or a seeded generator.
+//! Where a network under construction takes its tensors from: a checkpoint, or a seeded generator and rows that are
+//! given.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::f64::consts::TAU;
 use std::rc::Rc;
 
@@ -54,6 +55,10 @@ pub struct Weights {
 
 struct Shared {
     source: Option<Checkpoint>,
+    /// Which of the checkpoint's layers (or groups of shared ones) stands in each place, where not all do.
+    layers: Option<Vec<usize>>,
+    /// Values for new tensors.
+    given: HashMap<String, GivenRows>,
     policy: HeadPolicy,
     seed: u64,
     std: f64,
@@ -63,6 +68,14 @@ struct Shared {
     faults: Vec<TensorFault>,
     /// The first failure to read a file; everything after it is moot.
     broken: Option<ModelError>,
+}
+
+/// Values for some rows of a tensor that no checkpoint has.
+#[derive(Debug)]
+pub(crate) struct GivenRows {
+    pub(crate) first_row: usize,
+    /// Whole rows.
+    pub(crate) values: Vec<f32>,
 }
 
 /// Which names did not meet their counterpart.
@@ -80,6 +93,18 @@ impl Weights {
         Self::new(None, HeadPolicy::Reinitialise, seed, std, device)
     }
 
+    /// Every tensor new, but for the rows that are given by name.
+    pub(crate) fn from_given(
+        given: HashMap<String, GivenRows>,
+        seed: u64,
+        std: f64,
+        device: &Device,
+    ) -> Self {
+        let weights = Self::from_seed(seed, std, device);
+        weights.shared.borrow_mut().given = given;
+        weights
+    }
+
     /// Every tensor from a checkpoint, those of the head by `policy`.
     pub(crate) fn from_checkpoint(
         source: Checkpoint,
@@ -94,6 +119,8 @@ impl Weights {
     fn new(source: Option<Checkpoint>, policy: HeadPolicy, seed: u64, std: f64, device: &Device) -> Self {
         let shared = Shared {
             source,
+            layers: None,
+            given: HashMap::new(),
             policy,
             seed,
             std,
@@ -104,6 +131,12 @@ impl Weights {
             broken: None,
         };
         Self { shared: Rc::new(RefCell::new(shared)), path: String::new(), part: Part::Trunk }
+    }
+
+    /// The same checkpoint with layer (or group of shared layers) `layers[n]` in place `n`.
+    pub(crate) fn with_layers(self, layers: Vec<usize>) -> Self {
+        self.shared.borrow_mut().layers = Some(layers);
+        self
     }
 
     /// The place `name` below this one; dots are allowed.
@@ -134,7 +167,13 @@ impl Weights {
         Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), &shared.device))
     }
 
-    /// What was new and what was not used.
+    /// The numbers of `name` below this place; a fault is noted as in [`Weights::get`].
+    pub(crate) fn numbers(&self, name: &str, shape: &[usize]) -> Vec<f32> {
+        let name = self.name(name);
+        self.shared.borrow_mut().values(&name, shape, Init::Zeros, self.part)
+    }
+
+    /// What was new (without a checkpoint: every tensor that was not given whole) and what was not used.
     ///
     /// # Errors
     /// The failure to read a file, or every tensor that is missing or does not fit.
@@ -145,7 +184,9 @@ impl Weights {
         }
         let newly_initialised = std::mem::take(&mut shared.newly_initialised);
         let faults = std::mem::take(&mut shared.faults);
-        let Some(source) = &shared.source else { return Ok(LoadReport::default()) };
+        let Some(source) = &shared.source else {
+            return Ok(LoadReport { newly_initialised, unused: Vec::new() });
+        };
         if !faults.is_empty() {
             return Err(ModelError::Tensors { folder: source.folder().to_owned(), faults });
         }
@@ -161,6 +202,18 @@ impl Weights {
     fn name(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
+}
+
+/// `name` with the number of its layer, or of its group of shared layers, replaced by what `layers` has in that place.
+fn renumber(name: &str, layers: &[usize]) -> String {
+    let mut pieces: Vec<_> = name.split('.').map(str::to_owned).collect();
+    let number = pieces.iter().position(|piece| piece == "layer" || piece == "albert_layer_groups");
+    if let Some(piece) = number.and_then(|place| pieces.get_mut(place + 1))
+        && let Some(layer) = piece.parse::<usize>().ok().and_then(|n| layers.get(n))
+    {
+        *piece = layer.to_string();
+    }
+    pieces.join(".")
 }
 
 /// Constants that old versions of Transformers stored among the weights.
@@ -199,7 +252,7 @@ impl Shared {
         let len = shape.iter().product();
         match self.load(name, shape, part) {
             Ok(Some(values)) => values,
-            Ok(None) => self.fresh(name, shape, init),
+            Ok(None) => self.new_values(name, shape, init),
             Err(Fault::Tensor(fault)) => {
                 self.faults.push(fault);
                 vec![0.0; len]
@@ -214,6 +267,8 @@ impl Shared {
     /// The stored numbers, `None` where new ones are due.
     fn load(&mut self, name: &str, shape: &[usize], part: Part) -> Result<Option<Vec<f32>>, Fault> {
         let Some(source) = &self.source else { return Ok(None) };
+        let renumbered = self.layers.as_ref().map(|layers| renumber(name, layers));
+        let name = renumbered.as_deref().unwrap_or(name);
         let may_be_new = part == Part::Head && self.policy == HeadPolicy::Reinitialise;
         let Some((stored, (file, info))) =
             aliases(name).into_iter().find_map(|n| source.find(&n).map(|found| (n, found)))
@@ -249,6 +304,24 @@ impl Shared {
         })?;
         self.used.insert(stored);
         Ok(Some(values))
+    }
+
+    /// New numbers, those that are given among them.
+    fn new_values(&mut self, name: &str, shape: &[usize], init: Init) -> Vec<f32> {
+        let Some(GivenRows { first_row, values: given }) = self.given.remove(name) else {
+            if self.source.is_none() {
+                self.newly_initialised.push(name.to_owned());
+            }
+            return self.fresh(name, shape, init);
+        };
+        if given.len() == shape.iter().product::<usize>() {
+            return given;
+        }
+        self.newly_initialised.push(name.to_owned());
+        let mut values = self.fresh(name, shape, init);
+        let start = first_row * shape.last().copied().unwrap_or(0);
+        values[start..start + given.len()].copy_from_slice(&given);
+        values
     }
 
     /// New numbers, a pure function of seed, name and shape.
@@ -296,6 +369,8 @@ pub fn normal(seed: u64, name: &str, len: usize, std: f64) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use distill_ops::{DeviceSpec, resolve};
+
     use super::*;
 
     #[test]
@@ -325,5 +400,43 @@ mod tests {
         assert_eq!(aliases("cls.predictions.bias"), ["cls.predictions.bias", "cls.predictions.decoder.bias"]);
         assert_eq!(aliases("predictions.bias"), ["predictions.bias", "predictions.decoder.bias"]);
         assert_eq!(aliases("classifier.weight"), ["classifier.weight"]);
+    }
+
+    #[test]
+    fn layers_are_renumbered_and_nothing_else_is() {
+        for (name, expected) in [
+            ("bert.encoder.layer.1.output.LayerNorm.bias", "bert.encoder.layer.5.output.LayerNorm.bias"),
+            (
+                "distilbert.transformer.layer.0.ffn.lin1.weight",
+                "distilbert.transformer.layer.2.ffn.lin1.weight",
+            ),
+            (
+                "albert.encoder.albert_layer_groups.1.albert_layers.0.ffn.bias",
+                "albert.encoder.albert_layer_groups.5.albert_layers.0.ffn.bias",
+            ),
+            ("bert.embeddings.LayerNorm.weight", "bert.embeddings.LayerNorm.weight"),
+            ("classifier.weight", "classifier.weight"),
+        ] {
+            assert_eq!(renumber(name, &[2, 5]), expected);
+        }
+    }
+
+    #[test]
+    fn given_rows_replace_new_ones_and_the_rest_is_as_ever() {
+        let specs = [DeviceSpec::Flex, DeviceSpec::NdArray];
+        let Some(device) = specs.into_iter().find_map(|spec| resolve(spec).ok()) else { return };
+        let (whole, part) = (vec![1.0; 6], vec![2.0; 2]);
+        let given = HashMap::from([
+            ("whole".to_owned(), GivenRows { first_row: 0, values: whole.clone() }),
+            ("part".to_owned(), GivenRows { first_row: 1, values: part.clone() }),
+        ]);
+        let weights = Weights::from_given(given, 7, 0.02, &device);
+        let numbers =
+            |name: &str| weights.shared.borrow_mut().values(name, &[3, 2], Init::Normal, Part::Trunk);
+        assert_eq!(numbers("whole"), whole);
+        let (fresh, found) = (normal(7, "part", 6, 0.02), numbers("part"));
+        assert_eq!(found, [&fresh[..2], &part, &fresh[4..]].concat());
+        assert_eq!(numbers("new"), normal(7, "new", 6, 0.02));
+        assert_eq!(weights.finish().unwrap().newly_initialised, ["part", "new"]);
     }
 }
