@@ -443,3 +443,45 @@ impl Forward for AlbertForMaskedLM {
         HeadOutput { logits: tied_logits(x, table, head.bias.val()), pooler_output: None }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ForwardOptions, Layers, ModelOutput};
+    use burn::tensor::Device;
+    use distill_ops::{DeviceSpec, resolve};
+    use serde_json::json;
+
+    fn model(inner_group_num: usize, device: &Device) -> Box<dyn Model> {
+        let keys = json!({
+            "vocab_size": 30, "embedding_size": 4, "hidden_size": 8, "num_hidden_layers": 4, "num_hidden_groups": 2,
+            "inner_group_num": inner_group_num, "num_attention_heads": 2, "intermediate_size": 16,
+            "max_position_embeddings": 8,
+        });
+        let config = (ARCHITECTURE.parse)(keys.as_object().unwrap()).unwrap();
+        config.build(&Task::MaskedLm, &Weights::from_seed(3, 0.3, device))
+    }
+
+    #[test]
+    fn a_group_hands_out_what_its_last_layer_computed() {
+        for device in
+            [DeviceSpec::Flex, DeviceSpec::NdArray].into_iter().filter_map(|spec| resolve(spec).ok())
+        {
+            let input = ModelInput::new(&[2, 5, 9, 3, 7, 1], &[1, 1, 1, 1, 1, 0], None, [2, 3], &device);
+            let options = ForwardOptions {
+                hidden_states: true,
+                attention_scores: Layers::ALL,
+                queries_keys_values: Layers::of([1]),
+                ..ForwardOptions::default()
+            };
+            let run = |inner| model(inner, &device).forward(&input, options, &mut Dropout::off());
+            let (one, two) = (run(1), run(2));
+            assert_eq!(two.attention_scores.len(), 4);
+            assert_eq!(two.queries_keys_values.len(), 1);
+            assert_eq!(two.hidden_states.as_ref().map(Vec::len), Some(5));
+            // The first layers of both have the same weights and inputs; the second has others.
+            let scores = |output: &ModelOutput| output.attention_scores[0].clone().into_data();
+            assert_ne!(scores(&one), scores(&two));
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use distill_models::{
     ARCHITECTURES, Architecture, ForwardOptions, HeadPolicy, LoadRequest, Loaded, Model, ModelConfig,
-    ModelInput, Task, from_scratch, inspect, load, read_safetensors, save,
+    ModelInput, Task, from_scratch, inspect, load, read_safetensors, save, save_without,
 };
 use distill_ops::Dropout;
 use golden_set::{devices, json, model_folders};
@@ -115,6 +115,24 @@ fn saving_and_loading_keeps_bytes_and_logits() {
                 first.model.parameters().iter().map(|p| p.shape.iter().product::<usize>()).sum();
             assert_eq!(inspection.parameters, parameters as u64);
             assert_eq!(inspection.bytes, bytes(one.path()).len() as u64);
+        }
+    }
+}
+
+#[test]
+fn parameters_that_are_skipped_are_not_saved_and_the_rest_is() {
+    for device in devices() {
+        for architecture in ARCHITECTURES {
+            let built = scratch(architecture, labels(3), 7, &device);
+            let (whole, part) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            save(built.model.as_ref(), &built.config, whole.path()).unwrap();
+            let skip = |name: &str| name.starts_with("classifier.");
+            save_without(built.model.as_ref(), &built.config, part.path(), &skip).unwrap();
+            let (mut expected, found) = (original_tensors(whole.path()), original_tensors(part.path()));
+            let all = expected.len();
+            expected.retain(|name, _| !skip(name));
+            assert!(expected.len() < all, "{}", architecture.model_type);
+            assert_eq!(found, expected, "{}", architecture.model_type);
         }
     }
 }
