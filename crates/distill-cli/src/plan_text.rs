@@ -150,6 +150,13 @@ fn distillation_facts(plan: &DistillationPlan, facts: &mut Facts) {
     for loss in &plan.losses {
         facts.add("loss", inline(loss));
     }
+    if let Some(copies) = plan.copies {
+        let copies = format!(
+            "up to {} changed copies of each text, made by the run; more rows, more steps",
+            count(copies as u64)
+        );
+        facts.add("augment", copies);
+    }
     if plan.transfer_rows > 0 {
         facts.add(
             "transfer",

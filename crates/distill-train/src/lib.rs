@@ -14,6 +14,7 @@ pub mod events;
 pub mod examples;
 pub mod fingerprint;
 pub mod memory;
+pub mod more_text;
 pub mod objectives;
 pub mod optimizer;
 pub mod parameter_groups;

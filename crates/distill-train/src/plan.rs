@@ -69,8 +69,11 @@ pub struct DistillationPlan {
     pub teachers: Vec<TeacherPlan>,
     /// Whether the teachers' logits are kept on disk; else they run along in each step.
     pub cached: bool,
-    /// Rows that only the teachers label.
+    /// Rows that only the teachers label, copies not counted.
     pub transfer_rows: u64,
+    /// Changed copies of each training text, at most; they are made by the run, and add to its steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copies: Option<usize>,
     /// The teacher's layer in each of the student's, where layers were copied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub copied_layers: Vec<usize>,
@@ -357,7 +360,7 @@ pub(crate) fn teacher_is_cached(prepared: &Prepared) -> bool {
 
 pub(crate) fn distillation_plan(prepared: &Prepared) -> Option<DistillationPlan> {
     let distill = prepared.recipe.distill.as_ref()?;
-    let loss = |config: &Box<dyn ObjectiveConfig>| {
+    let loss = |config: &dyn ObjectiveConfig| {
         let mut keys = serde_json::json!({ "kind": config.kind() });
         if let (Some(keys), serde_json::Value::Object(own)) = (keys.as_object_mut(), config.keys()) {
             keys.extend(own);
@@ -374,9 +377,10 @@ pub(crate) fn distillation_plan(prepared: &Prepared) -> Option<DistillationPlan>
     };
     Some(DistillationPlan {
         method: distill.table.method.map(distill_recipe::Method::name),
-        losses: prepared.loss_configs.iter().map(loss).collect(),
+        losses: prepared.loss_configs.iter().map(|config| loss(config.as_ref())).collect(),
         teachers: prepared.teachers.iter().map(teacher).collect(),
         cached: teacher_is_cached(prepared),
+        copies: prepared.recipe.augment.as_ref().map(|augment| augment.copies),
         transfer_rows: prepared.transfer.iter().map(|rows| rows.len() as u64).sum(),
         copied_layers: prepared
             .student
@@ -417,7 +421,9 @@ pub(crate) fn row_counts(prepared: &Prepared) -> Rows {
 }
 
 fn plan_of(prepared: &Prepared, datasets: &Datasets) -> PlanReport {
-    let (recipe, steps) = (&prepared.recipe, steps(&prepared.recipe, datasets.train.len()));
+    let recipe = &prepared.recipe;
+    let copies = recipe.augment.as_ref().map_or(0, |augment| augment.copies);
+    let steps = steps(recipe, datasets.train.len().saturating_mul(copies.saturating_add(1)));
     let names = prepared.label_names();
     let count = |rows: Option<&rows::Rows>| {
         let labels: Vec<u32> = rows.map(|rows| rows.labels().collect()).unwrap_or_default();

@@ -90,6 +90,8 @@ pub struct Prepared {
     pub masking: Option<Masking>,
     /// Chooses the best model.
     pub metric: ChosenMetric,
+    /// What the user should know.
+    pub notes: Vec<String>,
     /// What is probably not what the user wants.
     pub warnings: Vec<String>,
 }
@@ -158,9 +160,15 @@ pub fn prepare(
         layerwise_lr_decay: recipe.train.layerwise_lr_decay,
         num_hidden_layers: loaded.model.num_hidden_layers(),
     };
-    let mut warnings = data.warnings;
+    let (mut warnings, mut notes) = (data.warnings, Vec::new());
     warnings.extend(short);
     warnings.extend(computing.warning());
+    if let Some(new) = student.as_ref().map(|student| &student.new).filter(|new| !new.is_empty()) {
+        let (shown, more) = (new.len().min(3), new.len().saturating_sub(3));
+        let list = new[..shown].iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        notes.push(format!("new in the student, not the teacher's: {list}{more}"));
+    }
     for pattern in rules.unmatched_patterns(loaded.model.as_ref()) {
         warnings.push(format!("`freeze` pattern `{pattern}` matches no parameter of the model"));
     }
@@ -195,6 +203,7 @@ pub fn prepare(
         projection,
         student,
         masking,
+        notes,
         warnings,
     };
     let rules = prepared.rules.clone();
@@ -388,6 +397,17 @@ fn read_source(
         rows: file.rows,
     }));
     Ok(Source { spec, scan })
+}
+
+/// Texts without labels.
+pub(crate) fn read_texts(
+    sources: &[String],
+    table: &DataTable,
+    used_as: &'static str,
+    files: &mut Vec<DataFile>,
+    observer: &mut dyn Observer,
+) -> Result<Source, TrainError> {
+    read_source(sources, table, None, used_as, files, observer)
 }
 
 fn data_spec(sources: &[String], table: &DataTable) -> Result<DataSpec, DataError> {

@@ -7,6 +7,7 @@ use crate::evaluate::{Batching, guess_tokens, measure_losses, predict_unless};
 use crate::events::{Event, Observer};
 use crate::examples::Examples;
 use crate::fingerprint::{differences, fingerprint, recipe_fingerprint, weights_hash};
+use crate::more_text::add_copies;
 use crate::objectives::Projection;
 use crate::optimizer::Optimizer;
 use crate::plan::{
@@ -80,7 +81,7 @@ pub fn run(
         earlier.compare(output_dir, &recipe_fingerprint(recipe))?;
         return Ok(RunOutcome::AlreadyFinished { output_dir: output_dir.clone() });
     }
-    let prepared = prepare(recipe, Shortage::Refuse, observer)?;
+    let mut prepared = prepare(recipe, Shortage::Refuse, observer)?;
     if options.interrupt.load(Ordering::Relaxed) {
         return Ok(RunOutcome::Interrupted { step: 0, checkpoint: None });
     }
@@ -93,6 +94,10 @@ pub fn run(
         Start::Fresh | Start::Overwrite => None,
     };
 
+    match add_copies(&mut prepared, &options.interrupt, observer) {
+        Err(TrainError::Interrupted) => return Ok(RunOutcome::Interrupted { step: 0, checkpoint: None }),
+        added => added?,
+    }
     let folder = RunFolder::claim(output_dir, options.start)?;
     let settings = loop_settings(&prepared, prepared.training_rows());
     let mut record = new_record(&prepared, &settings, print);
@@ -121,6 +126,9 @@ pub fn run(
 /// What the user should know before the first step.
 fn tell(prepared: &Prepared, observer: &mut dyn Observer) {
     observer.event(&Event::Note { message: format!("computing on {}", prepared.computing) });
+    for note in &prepared.notes {
+        observer.event(&Event::Note { message: note.clone() });
+    }
     for warning in &prepared.warnings {
         observer.event(&Event::Warning { message: warning.clone() });
     }

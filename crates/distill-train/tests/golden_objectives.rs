@@ -27,7 +27,11 @@ fn golden() -> Option<Golden> {
     let folder = root().join("objectives");
     if !folder.join("objectives.json").is_file() {
         use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), "SKIPPED: no reference values in `{}`; set DISTILL_GOLDEN", folder.display());
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: no reference values in `{}`; set DISTILL_GOLDEN",
+            folder.display()
+        );
         return None;
     }
     let tensors = Reference::read(&folder.join("objectives.safetensors"));
@@ -71,7 +75,10 @@ impl Golden {
         let found: Vec<f32> = found.into_data().iter::<f32>().collect();
         let longest = expected.iter().fold(0.0f32, |longest, value| longest.max(value.abs()));
         let difference = golden_set::largest_difference(&found, expected);
-        assert!(difference <= GRADIENT_TOLERANCE * longest, "{case}: gradient of {name} is off by {difference}");
+        assert!(
+            difference <= GRADIENT_TOLERANCE * longest,
+            "{case}: gradient of {name} is off by {difference}"
+        );
     }
 }
 
@@ -115,7 +122,12 @@ struct Case<'a> {
 
 impl Case<'_> {
     /// The weighted sum, differentiable.
-    fn loss(&self, student: &ModelOutput, teacher: TeacherOutput, projection: Option<&Projection>) -> Tensor<1> {
+    fn loss(
+        &self,
+        student: &ModelOutput,
+        teacher: TeacherOutput,
+        projection: Option<&Projection>,
+    ) -> Tensor<1> {
         let pair = Pair {
             student: self.student,
             teacher: Some(self.teacher),
@@ -140,7 +152,8 @@ impl Case<'_> {
             cells: rows * length,
             cell_pairs: rows * length * length,
         };
-        let outputs = Outputs { student, teacher: Some(&teacher), needs: &needs, projection, targets: &targets };
+        let outputs =
+            Outputs { student, teacher: Some(&teacher), needs: &needs, projection, targets: &targets };
         losses.total(&outputs, &counts).0
     }
 }
@@ -286,15 +299,22 @@ fn golden_tinybert() {
         let name = "tinybert";
         let layers = |key| golden.number(name, key) as usize;
         let (of_student, of_teacher) = (layers("student_layers"), layers("teacher_layers"));
-        let [teacher_width, student_width] = golden.shape("tinybert.projection")[..] else { panic!("a matrix") };
+        let [teacher_width, student_width] = golden.shape("tinybert.projection")[..] else {
+            panic!("a matrix")
+        };
         let heads = golden.shape("tinybert.student_attention_scores.0")[1];
         let student = encoder(student_width, of_student, heads, 8);
         let teacher = encoder(teacher_width, of_teacher, heads, 8);
         let (mask, shape) = golden.mask(name);
-        let scores = |whose: &str, layer| golden.tensor::<4>(&format!("{name}.{whose}_attention_scores.{layer}"), &device);
-        let hidden = |whose: &str, state| golden.tensor::<3>(&format!("{name}.{whose}_hidden.{state}"), &device);
-        let student_scores: Vec<_> = (0..of_student).map(|layer| scores("student", layer).require_grad()).collect();
-        let student_hidden: Vec<_> = (0..=of_student).map(|state| hidden("student", state).require_grad()).collect();
+        let scores = |whose: &str, layer| {
+            golden.tensor::<4>(&format!("{name}.{whose}_attention_scores.{layer}"), &device)
+        };
+        let hidden =
+            |whose: &str, state| golden.tensor::<3>(&format!("{name}.{whose}_hidden.{state}"), &device);
+        let student_scores: Vec<_> =
+            (0..of_student).map(|layer| scores("student", layer).require_grad()).collect();
+        let student_hidden: Vec<_> =
+            (0..=of_student).map(|state| hidden("student", state).require_grad()).collect();
         // The teacher hands out the layers that are asked for: those that `uniform` maps.
         let mapped = (1..=of_student).map(|layer| layer * of_teacher / of_student - 1);
         let nothing = || output(Tensor::zeros([1, 1], &device));
@@ -312,7 +332,8 @@ fn golden_tinybert() {
         let bias = golden.tensor::<1>("tinybert.bias", &device).require_grad();
         let projection = Projection::of(weight.clone(), bias.clone());
         let case = Case {
-            losses: "{ kind = \"attention\" }, { kind = \"hidden_states\" }, { kind = \"embeddings\" }".to_owned(),
+            losses: "{ kind = \"attention\" }, { kind = \"hidden_states\" }, { kind = \"embeddings\" }"
+                .to_owned(),
             level: Level::Sequence,
             student: student.as_ref(),
             teacher: teacher.as_ref(),
@@ -345,7 +366,9 @@ fn golden_minilm_v2() {
         let relation_heads = golden.number(name, "relation_heads") as usize;
         let (student, teacher) = (encoder(width("student"), 1, 1, 8), encoder(width("teacher"), 1, 1, 8));
         let (mask, shape) = golden.mask(name);
-        let of = |whose: &str| ["q", "k", "v"].map(|which| golden.tensor::<3>(&format!("{name}.{whose}_{which}"), &device));
+        let of = |whose: &str| {
+            ["q", "k", "v"].map(|which| golden.tensor::<3>(&format!("{name}.{whose}_{which}"), &device))
+        };
         let leaves = of("student").map(Tensor::require_grad);
         let with = |of: [Tensor<3>; 3]| ModelOutput {
             queries_keys_values: vec![of],

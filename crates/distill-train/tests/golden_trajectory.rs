@@ -3,7 +3,9 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use distill_data::tokenizer::Tokenizer;
-use distill_models::{Activations, ForwardOptions, HeadPolicy, LoadRequest, ModelInput, Task, load, read_safetensors};
+use distill_models::{
+    Activations, ForwardOptions, HeadPolicy, LoadRequest, ModelInput, Task, load, read_safetensors,
+};
 use distill_ops::{AdamW, DeviceSpec, Dropout, Precision, resolve};
 use distill_recipe::LrSchedulerType;
 use distill_train::objectives::{Level, Losses, Pair, StepCounts, Targets, usual_losses};

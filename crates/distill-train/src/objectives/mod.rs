@@ -40,8 +40,11 @@ pub struct ObjectiveKind {
     /// Schema of its keys.
     pub schema: fn() -> Schema,
     /// Reads them; faults go into the list.
-    pub parse: fn(&Component, &mut Vec<Fault>) -> Option<Box<dyn ObjectiveConfig>>,
+    pub parse: ParseObjective,
 }
+
+/// Reads the keys of a loss.
+pub type ParseObjective = fn(&Component, &mut Vec<Fault>) -> Option<Box<dyn ObjectiveConfig>>;
 
 impl ObjectiveKind {
     const fn of<C: ObjectiveConfig + DeserializeOwned + JsonSchema + 'static>(
