@@ -1,9 +1,11 @@
 //! How fast a model trains and answers on this machine, by the code that runs use.
 
+mod distill;
 mod model;
 mod predict;
 mod train;
 
+pub use distill::{DistillBench, DistillReport, MethodReport, bench_distill};
 pub use model::{BenchModel, ModelSizes, ScratchModel};
 pub use predict::{PredictBench, PredictReport, bench_predict};
 pub use train::{Parts, TrainBench, TrainReport, bench_train};

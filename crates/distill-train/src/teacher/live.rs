@@ -303,7 +303,7 @@ impl Member {
 }
 
 /// The same numbers where the student's graph is; nothing flows back through them.
-fn lifted(output: ModelOutput) -> ModelOutput {
+pub(crate) fn lifted(output: ModelOutput) -> ModelOutput {
     let all = |states: Vec<Tensor<3>>| states.into_iter().map(Tensor::autodiff).collect();
     ModelOutput {
         logits: output.logits.autodiff(),

@@ -8,5 +8,6 @@ mod live;
 mod prepared;
 
 pub use cache::{CachedLogits, LogitKey, teacher_cache};
+pub(crate) use live::lifted;
 pub use live::{Asked, Caching, Teacher, TeacherRows};
 pub use prepared::{PreparedTeacher, TeacherSource, prepare_teachers};

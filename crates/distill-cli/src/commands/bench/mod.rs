@@ -1,5 +1,6 @@
 //! `distill bench`: how fast this machine trains and answers.
 
+mod distill;
 mod measured;
 mod predict;
 mod train;
@@ -19,12 +20,14 @@ pub struct Bench {
 const EXAMPLES: &str = "\
 Examples:
   distill bench train --model sentence-transformers/all-MiniLM-L6-v2 --batch 16 --length 128
-  distill bench predict --model checkpoints/quickstart --batch 1 --length 32";
+  distill bench predict --model checkpoints/quickstart --batch 1 --length 32
+  distill bench distill --teacher checkpoints/ag-news --layers 3";
 
 #[derive(Debug, Subcommand)]
 enum What {
     Train(train::Train),
     Predict(predict::Predict),
+    Distill(distill::Distill),
 }
 
 impl Bench {
@@ -33,6 +36,7 @@ impl Bench {
         match &self.what {
             What::Train(command) => command.execute(context),
             What::Predict(command) => command.execute(context),
+            What::Distill(command) => command.execute(context),
         }
     }
 }
