@@ -133,10 +133,7 @@ pub fn scaled_attention(
 ) -> AttentionOutput {
     #[cfg(feature = "flex")]
     if crate::flex_op::is_flex(&q.device()) {
-        let kept = (scores == Scores::Keep)
-            .then(|| plain_scores(q.clone(), shared_heads(k.clone(), q.dims()[1]), scale));
-        let context = fused::attention(q, k, v, scale, bias, dropout.next(dropout_p));
-        return AttentionOutput { context, scores: kept };
+        return fused::attention(q, k, v, scale, bias, dropout.next(dropout_p), scores);
     }
     plain(q, k, v, scale, bias, dropout_p, dropout, scores)
 }
@@ -155,16 +152,11 @@ fn plain(
 ) -> AttentionOutput {
     let heads = q.dims()[1];
     let (k, v) = (shared_heads(k, heads), shared_heads(v, heads));
-    let raw = plain_scores(q, k, scale);
+    // Scaling the queries touches fewer numbers than scaling the scores.
+    let raw = (q * scale).matmul(k.transpose());
     let kept = (scores == Scores::Keep).then(|| raw.clone());
     let weights = dropout.apply_by_rows(activation::softmax(bias.add_to(raw), 3), dropout_p);
     AttentionOutput { context: weights.matmul(v), scores: kept }
-}
-
-/// `scale · q · kᵀ`.
-fn plain_scores(q: Tensor<4>, k: Tensor<4>, scale: f64) -> Tensor<4> {
-    // Scaling the queries touches fewer numbers than scaling the scores.
-    (q * scale).matmul(k.transpose())
 }
 
 /// Keys or values repeated for the heads that share them: `[batch, heads, k_len, head_size]`.
@@ -180,13 +172,13 @@ fn shared_heads(x: Tensor<4>, heads: usize) -> Tensor<4> {
 
 #[cfg(feature = "flex")]
 mod fused {
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex, PoisonError};
 
     use burn::backend::flex::FlexTensor;
     use burn::tensor::Tensor;
 
-    use super::{AttentionBias, Scores};
-    use crate::flex_op::{FlexOp, apply3, apply4, dims, in_order, tensor_of, values};
+    use super::{AttentionBias, AttentionOutput, Scores};
+    use crate::flex_op::{FlexOp, apply1, apply3, apply4, dims, in_order, tensor_of, values};
     use crate::kernels::{
         AttentionArgs, AttentionForward, AttentionGradientArgs, AttentionShape, HeadRows, RandomMask,
         ScoreBias, attention as attention_kernel, attention_backward,
@@ -200,7 +192,8 @@ mod fused {
         scale: f64,
         bias: &AttentionBias,
         dropout: Option<RandomMask>,
-    ) -> Tensor<4> {
+        scores: Scores,
+    ) -> AttentionOutput {
         let op = Attention {
             scale: scale as f32,
             attention_mask: bias.padding.as_ref().map(|padding| padding.attention_mask.clone()),
@@ -208,6 +201,26 @@ mod fused {
             dropout,
             precision: precision(),
         };
+        match scores {
+            Scores::Discard => AttentionOutput { context: apply(op, q, k, v, bias), scores: None },
+            Scores::Keep => {
+                let slots = Slots::default();
+                let carrier = apply(AttentionWithScores { op, slots: slots.clone() }, q, k, v, bias);
+                AttentionOutput {
+                    context: apply1(Fetch { slot: slots.context }, carrier.clone()),
+                    scores: Some(apply1(Fetch { slot: slots.scores }, carrier)),
+                }
+            }
+        }
+    }
+
+    fn apply<O: FlexOp<3> + FlexOp<4>>(
+        op: O,
+        q: Tensor<4>,
+        k: Tensor<4>,
+        v: Tensor<4>,
+        bias: &AttentionBias,
+    ) -> Tensor<4> {
         match &bias.bias {
             Some(bias) => apply4(op, q, k, v, bias.clone()),
             None => apply3(op, q, k, v),
@@ -263,33 +276,41 @@ mod fused {
             }
         }
 
-        fn forward(&self, inputs: [FlexTensor; 3], bias: Option<FlexTensor>) -> (FlexTensor, Saved) {
+        /// The context, the scores where asked for, and what the backward pass needs.
+        fn run(
+            &self,
+            inputs: [FlexTensor; 3],
+            bias: Option<FlexTensor>,
+            scores: Scores,
+        ) -> (FlexTensor, Option<FlexTensor>, Saved) {
             let (inputs, bias) = (inputs.map(by_rows), bias.map(in_order));
             let arguments = self.arguments(inputs.each_ref(), bias.as_ref());
-            let AttentionShape { batch, heads, q_len, head_size, .. } = arguments.shape;
-            let AttentionForward { context, lse, .. } = attention_kernel(&arguments, Scores::Discard);
+            let AttentionShape { batch, heads, q_len, k_len, head_size, .. } = arguments.shape;
+            let AttentionForward { context, lse, scores } = attention_kernel(&arguments, scores);
             let context = tensor_of(context, [batch, q_len, heads, head_size]);
-            (context.permute(&[0, 2, 1, 3]), Saved { inputs, bias, context, lse })
+            let scores = scores.map(|scores| tensor_of(scores, [batch, heads, q_len, k_len]));
+            (context.permute(&[0, 2, 1, 3]), scores, Saved { inputs, bias, context, lse })
         }
 
-        /// The gradients of `q`, `k`, `v` and of the bias.
-        fn backward(
+        /// The gradients of `q`, `k`, `v` and of the bias, from those of context and scores.
+        fn gradients(
             &self,
             saved: Saved,
-            grad: FlexTensor,
+            of_context: FlexTensor,
+            of_scores: Option<FlexTensor>,
             bias_wanted: bool,
         ) -> ([FlexTensor; 3], Option<FlexTensor>) {
             let Saved { inputs, bias, context, lse } = saved;
-            let grad = by_rows(grad);
+            let (of_context, of_scores) = (by_rows(of_context), of_scores.map(in_order));
             let arguments = self.arguments(inputs.each_ref(), bias.as_ref());
             let AttentionShape { batch, heads, kv_heads, q_len, k_len, head_size } = arguments.shape;
             let found = attention_backward(
                 &arguments,
                 &AttentionGradientArgs {
-                    dcontext: head_rows(&grad),
+                    dcontext: head_rows(&of_context),
                     context: values(&context),
                     lse: &lse,
-                    dscores: None,
+                    dscores: of_scores.as_ref().map(values),
                     bias_gradient: bias_wanted,
                 },
             );
@@ -328,11 +349,12 @@ mod fused {
         type Saved = Saved;
 
         fn forward(&self, inputs: [FlexTensor; 3]) -> (FlexTensor, Saved) {
-            self.forward(inputs, None)
+            let (context, _, saved) = self.run(inputs, None, Scores::Discard);
+            (context, saved)
         }
 
         fn backward(&self, saved: Saved, grad: FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
-            self.backward(saved, grad, false).0.map(Some)
+            self.gradients(saved, grad, None, false).0.map(Some)
         }
     }
 
@@ -340,12 +362,113 @@ mod fused {
         type Saved = Saved;
 
         fn forward(&self, [q, k, v, bias]: [FlexTensor; 4]) -> (FlexTensor, Saved) {
-            self.forward([q, k, v], Some(bias))
+            let (context, _, saved) = self.run([q, k, v], Some(bias), Scores::Discard);
+            (context, saved)
         }
 
         fn backward(&self, saved: Saved, grad: FlexTensor, wanted: [bool; 4]) -> [Option<FlexTensor>; 4] {
-            let ([dq, dk, dv], dbias) = self.backward(saved, grad, wanted[3]);
+            let ([dq, dk, dv], dbias) = self.gradients(saved, grad, None, wanted[3]);
             [Some(dq), Some(dk), Some(dv), dbias]
+        }
+    }
+
+    /// Attention with two results. An operation on burn's tape has one: here it is a carrier, one number without
+    /// meaning, and context and scores lie in the slots for the operations that [`Fetch`] them from there. On the way
+    /// back these leave their gradients in the same place.
+    #[derive(Debug, Clone)]
+    struct AttentionWithScores {
+        op: Attention,
+        slots: Slots,
+    }
+
+    #[derive(Debug, Clone, Default)]
+    struct Slots {
+        context: Slot,
+        scores: Slot,
+    }
+
+    /// A result until it is fetched, later its gradient if it has one.
+    #[derive(Debug, Clone, Default)]
+    struct Slot(Arc<Mutex<Option<FlexTensor>>>);
+
+    impl Slot {
+        fn put(&self, tensor: FlexTensor) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(tensor);
+        }
+
+        fn take(&self) -> Option<FlexTensor> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        }
+    }
+
+    /// The value of a carrier, and its gradient.
+    fn carrier() -> FlexTensor {
+        tensor_of(vec![0.0], [1, 1, 1, 1])
+    }
+
+    impl AttentionWithScores {
+        fn run(&self, inputs: [FlexTensor; 3], bias: Option<FlexTensor>) -> (FlexTensor, Saved) {
+            let (context, scores, saved) = self.op.run(inputs, bias, Scores::Keep);
+            self.slots.context.put(context);
+            if let Some(scores) = scores {
+                self.slots.scores.put(scores);
+            }
+            (carrier(), saved)
+        }
+
+        /// A loss of the scores alone gives values and bias zeros: burn's tape wants something for every input.
+        fn gradients(&self, saved: Saved, bias_wanted: bool) -> ([FlexTensor; 3], Option<FlexTensor>) {
+            let of_context = self.slots.context.take().unwrap_or_else(|| {
+                let [batch, q_len, heads, head_size] = [0, 1, 2, 3].map(|axis| dims(&saved.context)[axis]);
+                let zeros = vec![0.0; batch * heads * q_len * head_size];
+                tensor_of(zeros, [batch, heads, q_len, head_size])
+            });
+            self.op.gradients(saved, of_context, self.slots.scores.take(), bias_wanted)
+        }
+    }
+
+    impl FlexOp<3> for AttentionWithScores {
+        type Saved = Saved;
+
+        fn forward(&self, inputs: [FlexTensor; 3]) -> (FlexTensor, Saved) {
+            self.run(inputs, None)
+        }
+
+        fn backward(&self, saved: Saved, _: FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
+            self.gradients(saved, false).0.map(Some)
+        }
+    }
+
+    impl FlexOp<4> for AttentionWithScores {
+        type Saved = Saved;
+
+        fn forward(&self, [q, k, v, bias]: [FlexTensor; 4]) -> (FlexTensor, Saved) {
+            self.run([q, k, v], Some(bias))
+        }
+
+        fn backward(&self, saved: Saved, _: FlexTensor, wanted: [bool; 4]) -> [Option<FlexTensor>; 4] {
+            let ([dq, dk, dv], dbias) = self.gradients(saved, wanted[3]);
+            [Some(dq), Some(dk), Some(dv), dbias]
+        }
+    }
+
+    /// Takes a result out of its slot, and puts its gradient there.
+    #[derive(Debug, Clone)]
+    struct Fetch {
+        slot: Slot,
+    }
+
+    impl FlexOp<1> for Fetch {
+        type Saved = ();
+
+        fn forward(&self, _: [FlexTensor; 1]) -> (FlexTensor, ()) {
+            let result = self.slot.take();
+            (result.unwrap_or_else(|| unreachable!("attention has just put it there")), ())
+        }
+
+        fn backward(&self, (): (), grad: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+            self.slot.put(grad);
+            [Some(carrier())]
         }
     }
 }
@@ -395,19 +518,47 @@ mod tests {
         (numbers(shape.iter().product(), seed, 2.0), shape.to_vec())
     }
 
-    /// Both bodies of the same call, with queries, keys, values and perhaps a bias as leaves.
-    fn both(x: &[Input], bias: &AttentionBias, dropout_p: f64) -> [Tensor<4>; 2] {
+    /// Which results the gradients come from.
+    #[derive(Debug, Clone, Copy)]
+    enum Results {
+        Context,
+        Scores,
+        Both,
+    }
+
+    impl Results {
+        fn asks(self) -> Scores {
+            if matches!(self, Self::Context) { Scores::Discard } else { Scores::Keep }
+        }
+
+        fn of(self, output: AttentionOutput) -> Tensor<1> {
+            let flat = |x: Tensor<4>| {
+                let len = x.dims().iter().product::<usize>();
+                x.reshape([len])
+            };
+            let parts = match self {
+                Self::Context => vec![flat(output.context)],
+                Self::Scores => vec![flat(output.scores.unwrap())],
+                Self::Both => vec![flat(output.context), flat(output.scores.unwrap())],
+            };
+            Tensor::cat(parts, 0)
+        }
+    }
+
+    /// Both bodies of the same call, with queries and keys as leaves, and perhaps values and a bias.
+    fn both(x: &[Input], bias: &AttentionBias, dropout_p: f64, results: Results) -> [Tensor<1>; 2] {
         let bias = match x.get(3) {
             Some(added) => bias.clone().with_bias(added.shaped()),
             None => bias.clone(),
         };
         let dropout = || Dropout::new(1, 2, 3);
-        let [q, k, v] = [0, 1, 2].map(|i| x[i].shaped::<4>());
+        let [q, k] = [0, 1].map(|i| x[i].shaped::<4>());
+        let v = x.get(2).map_or_else(|| k.clone().detach(), Input::shaped);
         let fused =
-            attention(q.clone(), k.clone(), v.clone(), &bias, dropout_p, &mut dropout(), Scores::Discard);
+            attention(q.clone(), k.clone(), v.clone(), &bias, dropout_p, &mut dropout(), results.asks());
         let scale = (q.dims()[3] as f64).sqrt().recip();
-        let plain = plain(q, k, v, scale, &bias, dropout_p, &mut dropout(), Scores::Discard);
-        [fused.context, plain.context]
+        let plain = plain(q, k, v, scale, &bias, dropout_p, &mut dropout(), results.asks());
+        [fused, plain].map(|output| results.of(output))
     }
 
     #[test]
@@ -423,15 +574,34 @@ mod tests {
             let mut attention_mask = vec![1u8; batch * k_len];
             attention_mask[k_len - k_len / 3..k_len].fill(0);
             let padded = AttentionBias::from_padding_mask(&attention_mask, [batch, k_len]);
-            for bias in
-                [AttentionBias::none(), padded.clone(), AttentionBias::none().causal(), padded.causal()]
-            {
-                for dropout_p in [0.0, 0.3] {
-                    compare(2e-5, &[q.clone(), k.clone(), v.clone()], &mut |x| both(x, &bias, dropout_p));
+            let inputs = [q, k, v, input([1, heads, q_len, k_len], 4)];
+            // How many of the inputs have a gradient.
+            for (results, leaves) in [(Results::Context, 3), (Results::Scores, 2), (Results::Both, 3)] {
+                for bias in [
+                    AttentionBias::none(),
+                    padded.clone(),
+                    AttentionBias::none().causal(),
+                    padded.clone().causal(),
+                ] {
+                    for dropout_p in [0.0, 0.3] {
+                        compare(2e-5, &inputs[..leaves], &mut |x| both(x, &bias, dropout_p, results));
+                    }
                 }
             }
-            let added = input([1, heads, q_len, k_len], 4);
-            compare(2e-5, &[q, k, v, added], &mut |x| both(x, &AttentionBias::none(), 0.1));
+            for results in [Results::Context, Results::Both] {
+                compare(2e-5, &inputs, &mut |x| both(x, &AttentionBias::none(), 0.1, results));
+            }
         }
+    }
+
+    #[test]
+    fn scores_that_no_loss_looks_at_change_no_gradient() {
+        let inputs = [1, 2, 3].map(|seed| input([2, 2, 9, 8], seed));
+        compare(1e-6, &inputs, &mut |x| {
+            [Scores::Keep, Scores::Discard].map(|scores| {
+                let [q, k, v] = [0, 1, 2].map(|i| x[i].shaped::<4>());
+                attention(q, k, v, &AttentionBias::none(), 0.1, &mut Dropout::new(1, 2, 3), scores).context
+            })
+        });
     }
 }
