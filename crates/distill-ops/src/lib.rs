@@ -28,6 +28,7 @@ mod packed;
 mod philox;
 mod precision;
 mod rms_norm;
+mod squared_error;
 mod sum_of_squares;
 #[cfg(all(test, feature = "flex"))]
 mod test_support;
@@ -48,4 +49,5 @@ pub use layer_norm::{add_layer_norm, dropout_add_layer_norm, layer_norm};
 pub use linear::{activation_linear, linear};
 pub use precision::{Precision, autocast, precision};
 pub use rms_norm::rms_norm;
+pub use squared_error::{score_squared_error, squared_error};
 pub use sum_of_squares::sum_of_squares;

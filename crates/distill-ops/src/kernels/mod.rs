@@ -28,6 +28,7 @@ mod pieces;
 mod product;
 mod random_mask;
 mod reduce;
+mod squared_error;
 mod vector_math;
 
 pub(crate) use activation::{Curve, silu_gated, silu_gated_backward};
@@ -46,3 +47,6 @@ pub(crate) use pieces::zeros;
 pub(crate) use product::{Activated, Matrix, Onto, PackedRight, product, product_packed};
 pub(crate) use random_mask::RandomMask;
 pub(crate) use reduce::{column_sums, sum_of_squares};
+pub(crate) use squared_error::{
+    CountedScores, score_error, score_error_backward, squared_error, squared_error_backward,
+};

@@ -1,15 +1,18 @@
 //! Attention scores of mapped layers; Jiao et al. 2020, eq. 7 (arXiv:1909.10351).
 
 use super::layer_map::LayerMap;
-use super::token_rows::{has_padding, token_mask};
 use super::{Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, keys_of, one};
 use burn::tensor::Tensor;
 use distill_models::{ForwardOptions, Layers};
+use distill_ops::score_squared_error;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The line of the registry.
 pub(super) const KIND: ObjectiveKind = ObjectiveKind::of::<Attention>("attention", true);
+
+/// Scores up to here count as 0, as in the reference.
+const LOWEST: f32 = -100.0;
 
 /// Mean squared error of the attention scores before the softmax, summed over mapped layers; scores of padding, and those
 /// at or below −100, count as 0.
@@ -79,29 +82,12 @@ impl Objective for ScoreMaps {
     }
 
     fn loss_sum(&self, outputs: &Outputs<'_>) -> Tensor<1> {
-        let mask = has_padding(outputs.targets).then(|| {
-            let [batch, seq] = outputs.targets.shape;
-            token_mask(outputs.targets).reshape([batch, 1, 1, seq])
-        });
         let of_pair = |&(of_student, of_teacher): &(usize, usize)| {
-            let [student, teacher] =
-                outputs.scores(of_student, of_teacher).map(|scores| counted(scores, mask.as_ref()));
+            let [student, teacher] = outputs.scores(of_student, of_teacher);
             let heads = student.dims()[1] as f64;
-            let difference = student - teacher;
-            (difference.clone() * difference).sum() / heads
+            score_squared_error(student, teacher, outputs.targets.attention_mask, LOWEST) / heads
         };
         let sum = self.pairs.iter().map(of_pair).reduce(|sum, next| sum + next);
         sum.expect("a layer map has at least one pair")
-    }
-}
-
-/// The scores, with 0 where the reference has one that is at or below −100.
-fn counted(scores: Tensor<4>, mask: Option<&Tensor<4>>) -> Tensor<4> {
-    const LOWEST: f64 = -100.0;
-    let low = scores.clone().lower_equal_elem(LOWEST);
-    let scores = scores.mask_fill(low, 0.0);
-    match mask {
-        Some(mask) => scores * mask.clone(),
-        None => scores,
     }
 }

@@ -5,6 +5,7 @@ use super::projection::projected;
 use super::{Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, keys_of, one};
 use burn::tensor::Tensor;
 use distill_models::{ForwardOptions, ModelOutput};
+use distill_ops::squared_error;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -70,8 +71,7 @@ impl Objective for States {
             let student = projected(state(outputs.student, of_student), self.projection, outputs.projection);
             let teacher = state(teacher, of_teacher);
             let width = teacher.dims()[2] as f64;
-            let difference = student - teacher;
-            (difference.clone() * difference).sum() / width
+            squared_error(student, teacher) / width
         };
         let sum = self.states.iter().map(of_pair).reduce(|sum, next| sum + next);
         sum.expect("a layer map has at least one pair")

@@ -24,8 +24,3 @@ pub(super) fn token_mask(targets: &Targets<'_>) -> Tensor<2> {
     let mask: Vec<f32> = targets.attention_mask.iter().map(|&kept| f32::from(u8::from(kept != 0))).collect();
     Tensor::from_data(TensorData::new(mask, targets.shape), targets.device)
 }
-
-/// Whether there is any padding.
-pub(super) fn has_padding(targets: &Targets<'_>) -> bool {
-    targets.attention_mask.contains(&0)
-}
