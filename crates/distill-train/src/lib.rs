@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod checkpoint;
+pub mod compare;
 pub mod computing;
 pub mod datasets;
 pub mod error;
