@@ -5,8 +5,10 @@ mod support;
 use serde_json::Value;
 use support::{Outcome, folder, run, tiny_folder, tree, write};
 
-const COMMANDS: [&str; 10] =
-    ["run", "validate", "plan", "schema", "recipes", "datasets", "eval", "predict", "inspect", "bench"];
+const COMMANDS: [&str; 11] = [
+    "run", "validate", "plan", "schema", "recipes", "datasets", "eval", "predict", "compare", "inspect",
+    "bench",
+];
 
 #[test]
 fn help_and_version_are_there() {

@@ -11,6 +11,7 @@ mod model_text;
 mod output;
 mod panics;
 mod plan_text;
+mod plot;
 mod report;
 mod run_history;
 mod shell;

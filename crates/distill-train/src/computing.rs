@@ -36,6 +36,11 @@ impl Computing {
         self.instruction_set.is_some()
     }
 
+    /// Whether a processor computes, no accelerator.
+    pub fn is_cpu(&self) -> bool {
+        !self.device.starts_with("cuda")
+    }
+
     fn without_threads(&self) -> String {
         match &self.instruction_set {
             Some(instructions) => format!("{}, {} ({instructions})", self.device, self.dtype),

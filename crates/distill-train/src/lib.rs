@@ -6,6 +6,7 @@
 pub mod augment;
 pub mod bench;
 pub mod checkpoint;
+pub mod compare;
 pub mod computing;
 pub mod datasets;
 pub mod error;

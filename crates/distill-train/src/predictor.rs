@@ -1,6 +1,6 @@
 //! A finished model that answers texts.
 
-use crate::computing::precision_for;
+use crate::computing::{Computing, precision_for};
 use crate::error::TrainError;
 use crate::evaluate::{Batching, logits_of, predict_rows};
 use crate::events::{Event, Observer};
@@ -9,10 +9,14 @@ use crate::rows::{Rows, Source, TokenizedRows, padding, tokenize};
 use distill_data::tokenizer::Tokenizer;
 use distill_data::{DataSpec, LabelMap, LabelSource, collate_sequences, fetch, scan_classification};
 use distill_eval::{ClassificationReport, Predictions, softmax};
-use distill_models::{ForwardOptions, HeadPolicy, LoadRequest, Model, ModelConfig, ModelInput, Task, load};
+use distill_models::{
+    ForwardOptions, HeadPolicy, LoadRequest, Model, ModelConfig, ModelError, ModelInput, Task, TensorFault,
+    load,
+};
 use distill_ops::{DeviceSpec, Dropout, Precision, autocast, resolve};
 use distill_recipe::DtypeChoice;
 use serde::Serialize;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Length at which texts are cut if neither the caller nor the tokeniser says another, in tokens.
@@ -26,6 +30,7 @@ pub struct Predictor {
     max_length: usize,
     pad_token_id: u32,
     precision: Precision,
+    folder: PathBuf,
 }
 
 /// What a classifier says of one text.
@@ -58,7 +63,8 @@ impl Predictor {
         let precision = precision_for(dtype, &device)?;
         let folder = model_folder(model, observer)?;
         observer.event(&Event::Stage { message: format!("loading `{model}`") });
-        let task = ModelConfig::read(&folder)?.task;
+        let config = ModelConfig::read(&folder)?;
+        let task = config.task.clone();
         let Task::Classification { id2label: labels } = task.clone() else {
             return Err(TrainError::Unusable {
                 message: format!("`{model}` is a masked language model, not a classifier"),
@@ -66,7 +72,7 @@ impl Predictor {
             });
         };
         let request = LoadRequest { task, seed: 0, device, dropout: Some(0.0), head: HeadPolicy::MustMatch };
-        let loaded = load(&folder, request)?;
+        let loaded = load(&folder, request).map_err(|error| without_classifier(model, &config, error))?;
         let tokenizer = Tokenizer::load(&folder)?;
         if tokenizer.vocab_size() > loaded.config.encoder.vocab_size() {
             return Err(TrainError::VocabularyMismatch {
@@ -82,7 +88,28 @@ impl Predictor {
         let max_length = max_length.unwrap_or(known.min(limit));
         let pad_token_id = tokenizer.pad_token_id().or(loaded.config.encoder.pad_token_id()).unwrap_or(0);
         let model = loaded.model.eval_copy();
-        Ok(Self { model, tokenizer, labels, max_length, pad_token_id, precision })
+        Ok(Self { model, tokenizer, labels, max_length, pad_token_id, precision, folder })
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Texts are cut to this many tokens.
+    pub fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    /// All parameters, tied ones once.
+    pub fn parameters(&self) -> u64 {
+        let count = |shape: &[usize]| shape.iter().product::<usize>() as u64;
+        self.model.parameters().iter().map(|parameter| count(&parameter.shape)).sum()
+    }
+
+    /// What tensor work is done with.
+    pub fn computing(&self) -> Computing {
+        Computing::new(&self.model.device(), self.precision)
     }
 
     /// Names of the labels, in the order of their ids.
@@ -95,18 +122,54 @@ impl Predictor {
     /// # Errors
     /// [`TrainError::Tokenizer`] if a text cannot be tokenised.
     pub fn predict(&self, texts: &[String]) -> Result<Vec<Prediction>, TrainError> {
-        if texts.is_empty() {
+        self.predict_tokens(&self.tokenize(texts)?)
+    }
+
+    /// Token ids of each text, special tokens among them.
+    pub(crate) fn tokenize(&self, texts: &[String]) -> Result<Vec<Vec<u32>>, TrainError> {
+        let encoded = self.tokenizer.encode_batch(texts, self.max_length)?;
+        Ok(encoded.into_iter().map(|text| text.ids).collect())
+    }
+
+    /// Answers a batch of tokenised texts, in their order.
+    pub(crate) fn predict_tokens(&self, sequences: &[Vec<u32>]) -> Result<Vec<Prediction>, TrainError> {
+        if sequences.is_empty() {
             return Ok(Vec::new());
         }
-        let encoded = self.tokenizer.encode_batch(texts, self.max_length)?;
-        let sequences: Vec<Vec<u32>> = encoded.into_iter().map(|text| text.ids).collect();
-        let batch = collate_sequences(&sequences, 0, &padding(self.pad_token_id, self.max_length))?;
+        let batch = collate_sequences(sequences, 0, &padding(self.pad_token_id, self.max_length))?;
         let shape = [batch.batch_size, batch.sequence_length];
         let input =
             ModelInput::new(&batch.input_ids, &batch.attention_mask, None, shape, &self.model.device());
         let forward = || self.model.forward(&input, ForwardOptions::default(), &mut Dropout::off());
         let output = autocast(self.precision, forward);
         Ok(logits_of(output.logits).into_iter().map(|logits| self.answer(logits)).collect())
+    }
+
+    /// Tokens of all rows of a source, in a file in `cache`.
+    pub(crate) fn tokenize_rows(
+        &self,
+        source: Arc<Source>,
+        cache: &Path,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<TokenizedRows, TrainError> {
+        let dataset = tokenize(&source, &self.tokenizer, self.max_length, cache, progress)?;
+        Ok(TokenizedRows::new(Arc::new(dataset), &Rows::all(source)))
+    }
+
+    /// Logits of tokenised rows, batches made by length.
+    pub(crate) fn predict_rows(
+        &self,
+        rows: &TokenizedRows,
+        batch_size: usize,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Predictions, TrainError> {
+        let batching = Batching {
+            batch_size,
+            pad_token_id: self.pad_token_id,
+            max_length: self.max_length,
+            precision: self.precision,
+        };
+        predict_rows(self.model.as_ref(), rows, batching, progress)
     }
 
     fn answer(&self, logits: Vec<f32>) -> Prediction {
@@ -119,6 +182,24 @@ impl Predictor {
             score: probabilities.get(label_id).copied().unwrap_or_default(),
             logits,
         }
+    }
+}
+
+/// An encoder whose weights have no classifier is not damaged: that is told in other words.
+fn without_classifier(model: &str, config: &ModelConfig, error: ModelError) -> TrainError {
+    let headless = match &error {
+        ModelError::Tensors { faults, .. } => {
+            let missing = |fault: &TensorFault| matches!(fault, TensorFault::Missing { .. });
+            !config.has_classifier() && faults.iter().all(missing)
+        }
+        _ => false,
+    };
+    if !headless {
+        return error.into();
+    }
+    TrainError::Unusable {
+        message: format!("`{model}` is an encoder without a classifier"),
+        help: "fine-tune it first by `distill run`".to_owned(),
     }
 }
 
@@ -149,17 +230,9 @@ pub fn evaluate_files(
     let mut tokenizing =
         |done| observer.event(&Event::Progress { what: "tokenising".to_owned(), done, total });
     let source = Arc::new(Source { spec, scan });
-    let (tokenizer, max_length) = (&predictor.tokenizer, predictor.max_length);
-    let dataset = tokenize(&source, tokenizer, max_length, scratch.path(), &mut tokenizing)?;
-    let rows = TokenizedRows::new(Arc::new(dataset), &Rows::all(source));
-    let batching = Batching {
-        batch_size,
-        pad_token_id: predictor.pad_token_id,
-        max_length: predictor.max_length,
-        precision: predictor.precision,
-    };
+    let rows = predictor.tokenize_rows(source, scratch.path(), &mut tokenizing)?;
     let mut measuring = |done| observer.event(&Event::Progress { what: "measuring".to_owned(), done, total });
-    let predictions = predict_rows(predictor.model.as_ref(), &rows, batching, &mut measuring)?;
+    let predictions = predictor.predict_rows(&rows, batch_size, &mut measuring)?;
     let report = ClassificationReport::from_predictions(&predictions, &predictor.labels)?;
     Ok((report, predictions))
 }

@@ -1,13 +1,14 @@
 //! `distill eval`: a model measured on labelled rows.
 
 use super::Context;
+use super::data_arguments::DataArguments;
 use super::model_arguments::ModelArguments;
 use crate::failure::Failure;
 use crate::files::write_whole;
 use crate::terminal::{Paint, width};
 use crate::{output, report, threads};
 use clap::Args;
-use distill_data::{Column, DataSpec, Format};
+use distill_data::DataSpec;
 use std::path::PathBuf;
 
 /// Measure a model on labelled data: accuracy, F1, a line a class, confusion matrix
@@ -16,21 +17,11 @@ use std::path::PathBuf;
 pub struct Eval {
     #[command(flatten)]
     model: ModelArguments,
-    /// Data: a file, a glob or `hf://datasets/org/name/split`; may be given more than once
-    #[arg(long, value_name = "FILE", required = true)]
-    data: Vec<String>,
-    /// Text column, a name or a number from 0; several are joined by a space [default: as in the run's recipe, else `text`]
-    #[arg(long, value_name = "COLUMN")]
-    text: Vec<String>,
-    /// Label column, a name or a number from 0 [default: as in the run's recipe, else `label`]
-    #[arg(long, value_name = "COLUMN")]
-    label: Option<String>,
+    #[command(flatten)]
+    data: DataArguments,
     /// csv, tsv, jsonl, parquet or text [default: by the extension]
     #[arg(long)]
     format: Option<String>,
-    /// The files have no header: columns are numbers from 0
-    #[arg(long)]
-    no_header: bool,
     /// Also write the scores to this file, as JSON
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -51,13 +42,13 @@ impl Eval {
         threads::set(context.threads, None)?;
         let spec = self.data_spec()?;
         let predictor = self.model.load(context)?;
-        let mapping = self.model.label_map();
+        let mapping = self.model.run_record().label_map();
         let mut observer = context.voice.observer();
         let measured = distill_train::evaluate_files(
             &predictor,
             &spec,
             mapping.as_ref(),
-            self.model.batch_size(),
+            self.model.settings.batch_size(),
             observer.as_mut(),
         );
         drop(observer);
@@ -71,35 +62,11 @@ impl Eval {
         if self.json {
             return Ok(output::print_json(&scores)?);
         }
-        let data = self.data.join(", ");
-        Ok(output::print(&report::render(&data, &scores, Paint::stdout(), width()))?)
+        Ok(output::print(&report::render(&self.data.name(), &scores, Paint::stdout(), width()))?)
     }
 
-    /// What to read: the command line before the recipe of the run, and that before the defaults.
     fn data_spec(&self) -> Result<DataSpec, Failure> {
-        let recipe = self.model.data_table();
-        let header = !self.no_header && recipe.as_ref().is_none_or(|table| table.header);
-        let column = |text: &String| match text.parse() {
-            Ok(number) if !header => Column::Number(number),
-            _ => Column::Name(text.clone()),
-        };
-        let of_recipe = |column: &distill_recipe::Column| match column {
-            distill_recipe::Column::Name(name) => Column::Name(name.clone()),
-            distill_recipe::Column::Number(number) => Column::Number(*number),
-        };
-        let text = match (&recipe, self.text.is_empty()) {
-            (_, false) => self.text.iter().map(column).collect(),
-            (Some(table), true) => table.text.iter().map(of_recipe).collect(),
-            (None, true) => vec!["text".into()],
-        };
-        let label = match (&recipe, &self.label) {
-            (_, Some(label)) => column(label),
-            (Some(table), None) => of_recipe(&table.label),
-            (None, None) => "label".into(),
-        };
-        let format = self.format.as_deref().map(Format::from_name).transpose()?;
-        let delimiter = recipe.as_ref().and_then(|table| table.delimiter);
-        Ok(DataSpec { sources: self.data.clone(), format, header, delimiter, text, label: Some(label) })
+        self.data.spec(self.model.run_record().data_table().as_ref(), self.format.as_deref())
     }
 }
 
@@ -107,6 +74,7 @@ impl Eval {
 mod tests {
     use super::*;
     use clap::Parser;
+    use distill_data::Column;
 
     #[derive(Debug, Parser)]
     struct Line {

@@ -1,6 +1,8 @@
 //! The commands: one file each, one line each in [`Command`] and in [`Cli::execute`].
 
 mod bench;
+mod compare;
+mod data_arguments;
 mod datasets;
 mod dtype;
 mod eval;
@@ -11,6 +13,7 @@ mod predict;
 mod recipe_arguments;
 mod recipes;
 mod run;
+mod run_record;
 mod schema;
 mod validate;
 
@@ -68,6 +71,7 @@ enum Command {
     Datasets(datasets::Datasets),
     Eval(eval::Eval),
     Predict(predict::Predict),
+    Compare(compare::Compare),
     Inspect(inspect::Inspect),
     Bench(bench::Bench),
 }
@@ -110,6 +114,7 @@ impl Cli {
             Command::Datasets(command) => command.execute(&context),
             Command::Eval(command) => command.execute(&context),
             Command::Predict(command) => command.execute(&context),
+            Command::Compare(command) => command.execute(&context),
             Command::Inspect(command) => command.execute(&context),
             Command::Bench(command) => command.execute(&context),
         }

@@ -56,12 +56,12 @@ impl Predict {
         };
         match source {
             Source::Texts(texts) => {
-                for batch in texts.chunks(self.model.batch_size()) {
+                for batch in texts.chunks(self.model.settings.batch_size()) {
                     label(batch, &mut sink)?;
                 }
             }
             Source::Rows(name, stream, gather) => {
-                let mut rows = TextRows::read(stream, name, self.model.batch_size(), gather);
+                let mut rows = TextRows::read(stream, name, self.model.settings.batch_size(), gather);
                 loop {
                     let batch = rows.next_batch()?;
                     if batch.is_empty() {

@@ -49,7 +49,7 @@ pub struct Spread {
 
 impl Spread {
     /// Of these times; all zero if there is none.
-    fn of(times: impl Iterator<Item = Duration>) -> Self {
+    pub(crate) fn of(times: impl Iterator<Item = Duration>) -> Self {
         let mut sorted: Vec<f64> = times.map(milliseconds).collect();
         sorted.sort_by(f64::total_cmp);
         let at = |share: f64| quantile(&sorted, share);

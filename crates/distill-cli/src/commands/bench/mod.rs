@@ -5,6 +5,8 @@ mod measured;
 mod predict;
 mod train;
 
+pub use measured::{milliseconds, rate};
+
 use super::Context;
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
