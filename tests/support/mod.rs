@@ -1,6 +1,8 @@
 //! Runs the binary in folders of their own.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod tickets;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

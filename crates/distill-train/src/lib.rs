@@ -14,6 +14,7 @@ pub mod evaluate;
 pub mod events;
 pub mod examples;
 pub mod fingerprint;
+mod label_order;
 pub mod memory;
 pub mod more_text;
 pub mod objectives;

@@ -393,6 +393,9 @@ pub(crate) fn distillation_plan(prepared: &Prepared) -> Option<DistillationPlan>
 
 /// Memory of the teachers that run along, in bytes: their weights, and a batch on its way through a layer.
 pub(crate) fn teacher_memory(prepared: &Prepared, longest: usize) -> u64 {
+    if !prepared.losses.needs().asks_teacher() {
+        return 0;
+    }
     let batch = prepared.recipe.train.batch_size as u64;
     let of = |teacher: &PreparedTeacher| {
         let encoder = teacher.config.encoder.as_ref();

@@ -4,6 +4,7 @@ use crate::computing::{Computing, precision_for};
 use crate::error::TrainError;
 use crate::events::{Event, Observer};
 use crate::examples::Examples;
+use crate::label_order::{label_order, reorder_head};
 use crate::objectives::{Level, Losses, ObjectiveConfig, Pair, Projection, Unfit};
 use crate::parameter_groups::GroupRules;
 use crate::plan::{disk_need, encoder_size, memory_need};
@@ -132,11 +133,15 @@ pub fn prepare(
     let encoder = read_config(recipe, folder.as_deref(), &tokenizer, &model_task, &device)?;
     check_fit(recipe, &tokenizer, encoder.as_ref())?;
     let short = check_needs(recipe, encoder.as_ref(), &computing, shortage)?;
-    let (loaded, student) = read_model(recipe, folder.as_deref(), &tokenizer, model_task, &device, observer)?;
+    let (mut loaded, student) =
+        read_model(recipe, folder.as_deref(), &tokenizer, model_task, &device, observer)?;
     let same_tokens_needed = level == Level::Token;
     let needs_logits = loss_configs.iter().any(|config| config.kind() == SOFT_LABELS);
     let teachers =
         prepare_teachers(recipe, level, &names, &tokenizer, needs_logits, &loaded.config, observer)?;
+    if let Some(order) = head_order(recipe, student.as_ref(), teachers.first(), &names) {
+        reorder_head(loaded.model.as_mut(), &order);
+    }
     let losses = build_losses(recipe, &loss_configs, level, &loaded.config, &teachers)?;
     let needs = losses.needs();
     check_teachers(recipe, &teachers, needs.inside_of_teacher() || same_tokens_needed)?;
@@ -239,6 +244,19 @@ fn teacher_folder(recipe: &Recipe, observer: &mut dyn Observer) -> Result<PathBu
             Err(recipe.faults(vec![recipe.fault_at("student.init", message, Some(help))]).into())
         }
     }
+}
+
+/// The order into which a head that was copied from the teacher must be put, if it is another than the teacher's.
+fn head_order(
+    recipe: &Recipe,
+    student: Option<&StudentReport>,
+    teacher: Option<&PreparedTeacher>,
+    labels: &[String],
+) -> Option<Vec<usize>> {
+    student.filter(|student| !student.copied_layers.is_empty())?;
+    let ModelTask::Classification { id2label } = &teacher?.config.task else { return None };
+    let names = recipe.teacher.as_ref().and_then(|teacher| teacher.labels.as_ref()).unwrap_or(id2label);
+    label_order(names, labels).filter(|order| !order.is_sorted())
 }
 
 /// The losses between this student and its teachers; whatever does not fit is told at the loss.
@@ -575,7 +593,17 @@ fn student_error(recipe: &Recipe, student: &FromTeacher, error: StudentError) ->
                 errors.into_iter().map(|error| fault(error.key().unwrap_or_default(), error.to_string()));
             recipe.faults(faults.collect()).into()
         }
-        error => recipe.faults(vec![fault("layers", error.to_string())]).into(),
+        error => {
+            let key = match &error {
+                StudentError::LayersOfOtherSize { key, .. } => key.as_str(),
+                StudentError::Wider { key, .. } => key,
+                StudentError::LayersNotChosen { .. } => "num_hidden_layers",
+                StudentError::LayersOfAnotherArchitecture { .. } => "architecture",
+                StudentError::Projection { .. } => "init",
+                _ => "layers",
+            };
+            recipe.faults(vec![fault(key, error.to_string())]).into()
+        }
     }
 }
 

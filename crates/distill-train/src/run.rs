@@ -40,6 +40,8 @@ pub struct RunOptions {
     pub start: Start,
     /// Set from outside to stop after the current step.
     pub interrupt: Arc<AtomicBool>,
+    /// Folders of runs that were made of an earlier run of this one: they are removed when this one begins.
+    pub replaced: Vec<PathBuf>,
 }
 
 /// How a run ended.
@@ -99,6 +101,9 @@ pub fn run(
         added => added?,
     }
     let folder = RunFolder::claim(output_dir, options.start)?;
+    for replaced in &options.replaced {
+        RunFolder::claim(replaced, Start::Overwrite)?.abandon()?;
+    }
     let settings = loop_settings(&prepared, prepared.training_rows());
     let mut record = new_record(&prepared, &settings, print);
     if let Some(checkpoint) = &checkpoint {
@@ -386,7 +391,7 @@ struct Teachers<'a> {
 }
 
 impl Teachers<'_> {
-    /// Those of `rows`, the student's tokens of `parts`; `None` without teachers.
+    /// Those of `rows`, the student's tokens of `parts`; `None` without teachers, or where no loss asks them.
     fn of(
         &self,
         parts: &[&Rows],
@@ -394,7 +399,7 @@ impl Teachers<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Option<Teacher>, TrainError> {
         let prepared = self.prepared;
-        if prepared.teachers.is_empty() {
+        if prepared.teachers.is_empty() || !prepared.losses.needs().asks_teacher() {
             return Ok(None);
         }
         let (recipe, start) = (&prepared.recipe, prepared.loaded.model.as_ref());

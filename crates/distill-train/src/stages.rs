@@ -26,8 +26,12 @@ pub fn run_stages(
     let begun = stages_begun(stages)?;
     match options.start {
         Start::Fresh if begun => {
-            let status = Status::Interrupted.name().to_owned();
-            return Err(TrainError::OutputExists { path: output_dir.clone(), status });
+            let finished = check(output_dir, Start::Overwrite)? == Status::Finished;
+            let status = if finished { Status::Finished } else { Status::Interrupted };
+            return Err(TrainError::OutputExists {
+                path: output_dir.clone(),
+                status: status.name().to_owned(),
+            });
         }
         Start::Resume if !begun => return Err(TrainError::NothingToResume { path: output_dir.clone() }),
         _ => {}
@@ -37,27 +41,34 @@ pub fn run_stages(
         let message = format!("stage {} of {}: {}", index + 1, stages.len(), stage.name);
         observer.event(&Event::Note { message });
         let status = check(&stage.recipe.output_dir, Start::Overwrite)?;
-        let start = match options.start {
-            Start::Resume if status == Status::Absent => Start::Fresh,
-            start => start,
-        };
-        let options = RunOptions { start, interrupt: options.interrupt.clone() };
-        match run(&stage.recipe, &options, observer)? {
-            outcome @ RunOutcome::Interrupted { .. } => return Ok(outcome),
-            outcome => ended = Some(outcome),
+        let start = if status == Status::Absent { Start::Fresh } else { options.start };
+        // A run of a later stage that outlived the model it was made of would pass for finished.
+        let replaced = if start == Start::Resume { Vec::new() } else { present(&stages[index + 1..])? };
+        let options = RunOptions { start, interrupt: options.interrupt.clone(), replaced };
+        let outcome = run(&stage.recipe, &options, observer)?;
+        if let RunOutcome::Interrupted { .. } = outcome {
+            return Ok(outcome);
         }
+        ended = Some(outcome);
     }
     ended.ok_or(TrainError::Interrupted)
 }
 
 /// Whether the folder of any stage has a run in it.
 fn stages_begun(stages: &[StageRecipe]) -> Result<bool, TrainError> {
+    Ok(!present(stages)?.is_empty())
+}
+
+/// The folders of these stages that have a run in them.
+fn present(stages: &[StageRecipe]) -> Result<Vec<PathBuf>, TrainError> {
+    let mut present = Vec::new();
     for stage in stages {
-        if check(&stage.recipe.output_dir, Start::Overwrite)? != Status::Absent {
-            return Ok(true);
+        let folder = &stage.recipe.output_dir;
+        if check(folder, Start::Overwrite)? != Status::Absent {
+            present.push(folder.clone());
         }
     }
-    Ok(false)
+    Ok(present)
 }
 
 /// The stages as they can be planned before any has run: each has the sizes of the first one's student.

@@ -40,7 +40,8 @@ impl Run {
         if self.dry_run {
             return plan_text::show(&stages, context);
         }
-        let options = RunOptions { start: self.start(), interrupt: interrupt::watch(context.voice.clone())? };
+        let interrupt = interrupt::watch(context.voice.clone())?;
+        let options = RunOptions { start: self.start(), interrupt, replaced: Vec::new() };
         let mut observer = context.voice.observer();
         let outcome = distill_train::run_stages(&stages, &options, observer.as_mut());
         drop(observer);

@@ -137,7 +137,9 @@ impl<'a> Checker<'a> {
         let meant = expected::alias(self.root, schema, found)
             .or_else(|| did_you_mean(found, choices.iter().copied()));
         let mut fault = Fault::new(message, node.label());
-        fault.help = meant.map(|meant| format!("did you mean `{meant}`?"));
+        let advice = || expected::resolved(self.root, schema).get("x-help").and_then(Json::as_str);
+        let meant = meant.map(|meant| format!("did you mean `{meant}`?"));
+        fault.help = meant.or_else(|| advice().map(str::to_string));
         self.fault(place, fault);
     }
 
@@ -271,7 +273,7 @@ impl<'a> Checker<'a> {
         if let Some(alias) = expected::alias(self.root, schema, key) {
             return meant(alias);
         }
-        if let Some(home) = self.context.homes.help(key, place.home()) {
+        if let Some(home) = self.context.homes.help(key, place) {
             return (home, None);
         }
         match did_you_mean(key, allowed.iter().copied()) {

@@ -2,6 +2,7 @@
 
 use serde_json::Value as Json;
 
+use super::place::Place;
 use crate::component::ComponentSchema;
 use crate::tables::TABLES;
 use crate::tables::head::Head;
@@ -32,9 +33,9 @@ impl Homes {
         Self(homes)
     }
 
-    /// `` `max_length` belongs in `[data]` `` if another table than `here` has this key.
-    pub(super) fn help(&self, key: &str, here: Option<&str>) -> Option<String> {
-        let others = || self.0.iter().filter(|home| home.table != here);
+    /// `` `max_length` belongs in `[data]` `` if a table that `here` does not lie in has this key.
+    pub(super) fn help(&self, key: &str, here: &Place) -> Option<String> {
+        let others = || self.0.iter().filter(|home| !here.is_in(home.table));
         let place = |table: Option<&str>| match table {
             Some(table) => format!("in `[{table}]`"),
             None => "at the top of the recipe, before the first table".to_string(),

@@ -62,11 +62,15 @@ impl Place {
         format!("`[{}]`", parts.join("."))
     }
 
-    /// The top-level table that this place lies in.
-    pub(super) fn home(&self) -> Option<&str> {
-        match self.parts.first() {
-            Some(Part::Key(key)) => Some(key),
-            _ => None,
+    /// Whether this place is that table (`data`, `distill.losses`; none = the recipe itself) or lies in it.
+    pub(super) fn is_in(&self, table: Option<&str>) -> bool {
+        let keys = self.parts.iter().filter_map(|part| match part {
+            Part::Key(key) => Some(key.as_str()),
+            Part::Item(_) => None,
+        });
+        match table {
+            Some(table) => table.split('.').eq(keys.take(table.split('.').count())),
+            None => self.parts.is_empty(),
         }
     }
 }

@@ -19,6 +19,7 @@ pub enum LayerMap {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(extend("x-aliases" = { "even": "uniform", "top": "last", "skip": "uniform" }))]
+#[schemars(extend("x-help" = "or pairs of layers from 0, the student's first: `layer_map = [[0, 1], [1, 3]]`"))]
 pub enum LayerRule {
     /// The student's layer m of M (from 1) learns from the teacher's layer `m · N / M` of N, rounded down.
     Uniform,

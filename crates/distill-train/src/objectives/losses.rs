@@ -33,6 +33,11 @@ impl Needs {
         }
     }
 
+    /// Whether a loss looks at a teacher at all.
+    pub fn asks_teacher(&self) -> bool {
+        self.teacher_logits || self.inside_of_teacher()
+    }
+
     /// Whether a loss looks at more of the teacher than its logits.
     pub fn inside_of_teacher(&self) -> bool {
         self.teacher != ForwardOptions::default()

@@ -7,9 +7,9 @@
 
 use crate::checkpoint::hex;
 use crate::error::TrainError;
-use distill_recipe::CacheDtype;
+use distill_recipe::{CacheDtype, STAGE_FOLDER};
 use sha2::{Digest, Sha256};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -21,9 +21,12 @@ const CHECKSUM: usize = 8;
 /// Chunks between two flushes to the disk.
 const CHUNKS_A_SYNC: usize = 16;
 
-/// The folder of the caches of a run that writes to `output_dir`: beside it, so that other runs find them.
+/// The folder of the caches of a run that writes to `output_dir`: beside it, so that other runs find them; the stages of
+/// a recipe have one, beside the folder of the whole recipe.
 pub fn teacher_cache(output_dir: &Path) -> PathBuf {
-    let parent = output_dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let stages = output_dir.parent().filter(|parent| parent.ends_with(STAGE_FOLDER));
+    let of_recipe = stages.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+    let parent = of_recipe.unwrap_or(output_dir).parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.unwrap_or(Path::new(".")).join(".teacher-cache")
 }
 
@@ -109,11 +112,14 @@ impl CachedLogits {
     /// The cache of `key`, made or completed by `ask` where it is not whole: it is given the numbers of some rows and
     /// returns their logits, row by row.
     ///
+    /// While another process is making it, `wait` is called again and again; it returns after a moment.
+    ///
     /// # Errors
-    /// [`TrainError::Io`] where the disk refuses, and whatever `ask` fails with; what it had answered stays.
+    /// [`TrainError::Io`] where the disk refuses, and whatever `ask` and `wait` fail with; what was answered stays.
     pub fn complete(
         folder: &Path,
         key: &LogitKey,
+        wait: &mut dyn FnMut() -> Result<(), TrainError>,
         ask: &mut dyn FnMut(std::ops::Range<usize>) -> Result<Vec<f32>, TrainError>,
     ) -> Result<Self, TrainError> {
         if let Some(cached) = Self::open(folder, key)? {
@@ -124,16 +130,20 @@ impl CachedLogits {
         // A file of that name that is not whole was damaged after it had been finished: it is made anew.
         let partial = path.with_extension("partial");
         let io = |error| TrainError::io(&partial)(error);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&partial)
-            .map_err(io)?;
-        let lock = file.try_lock();
-        if matches!(lock, Err(std::fs::TryLockError::WouldBlock)) {
-            return Err(TrainError::OutputLocked { path: partial });
+        let mut open = OpenOptions::new();
+        let open = open.read(true).write(true).create(true).truncate(false);
+        let mut file = loop {
+            let file = open.open(&partial).map_err(io)?;
+            // Some network file systems have no locks; the file is then used without.
+            if !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+                break file;
+            }
+            wait()?;
+        };
+        // Whoever had the lock may have finished it; what was opened is then either that file, or new and empty.
+        if let Some(cached) = Self::open(folder, key)? {
+            let _ = fs::remove_file(&partial);
+            return Ok(cached);
         }
         let done = good_chunks(&mut file, key).map_err(io)?;
         let at = key.header().len() + done * (CHUNK_ROWS * key.classes * value_bytes(key.dtype) + CHECKSUM);
@@ -256,6 +266,11 @@ mod tests {
         rows.flat_map(|row| [row as f32, -0.5, 0.25]).collect()
     }
 
+    /// There is no other process to wait for.
+    fn alone() -> Result<(), TrainError> {
+        Err(TrainError::Interrupted)
+    }
+
     #[test]
     fn rows_come_back_and_are_asked_for_once() {
         for dtype in [CacheDtype::F32, CacheDtype::F16] {
@@ -266,11 +281,12 @@ mod tests {
                 Ok(logits(rows))
             };
             assert!(CachedLogits::open(folder.path(), &key(dtype)).expect("reads").is_none());
-            let cached = CachedLogits::complete(folder.path(), &key(dtype), &mut ask).expect("writes");
+            let cached =
+                CachedLogits::complete(folder.path(), &key(dtype), &mut alone, &mut ask).expect("writes");
             for row in [0, 1, CHUNK_ROWS - 1, CHUNK_ROWS, 3 * CHUNK_ROWS + 6] {
                 assert_eq!(cached.read(row).expect("reads"), logits(row..row + 1));
             }
-            CachedLogits::complete(folder.path(), &key(dtype), &mut ask).expect("opens");
+            CachedLogits::complete(folder.path(), &key(dtype), &mut alone, &mut ask).expect("opens");
             assert_eq!(asked, key(dtype).rows);
             let other = LogitKey { content: "d".to_owned(), ..key(dtype) };
             assert!(CachedLogits::open(folder.path(), &other).expect("reads").is_none());
@@ -282,7 +298,7 @@ mod tests {
         let key = key(CacheDtype::F32);
         let folder = tempfile::tempdir().expect("a folder");
         let mut chunk = 0;
-        let stopped = CachedLogits::complete(folder.path(), &key, &mut |rows| {
+        let stopped = CachedLogits::complete(folder.path(), &key, &mut alone, &mut |rows| {
             chunk += 1;
             if chunk == 3 { Err(TrainError::Interrupted) } else { Ok(logits(rows)) }
         });
@@ -296,7 +312,7 @@ mod tests {
             .and_then(|file| file.set_len(length - 5))
             .expect("cuts");
         let mut asked = Vec::new();
-        let cached = CachedLogits::complete(folder.path(), &key, &mut |rows| {
+        let cached = CachedLogits::complete(folder.path(), &key, &mut alone, &mut |rows| {
             asked.push(rows.start);
             Ok(logits(rows))
         })
@@ -307,17 +323,55 @@ mod tests {
     }
 
     #[test]
+    fn a_cache_that_another_process_makes_is_waited_for() {
+        let key = key(CacheDtype::F32);
+        let folder = tempfile::tempdir().expect("a folder");
+        let partial = key.path(folder.path()).with_extension("partial");
+        let mut other = Some(File::create(&partial).expect("makes"));
+        other.as_ref().expect("is open").lock().expect("locks");
+        let elsewhere = tempfile::tempdir().expect("a folder");
+        let mut ask = |rows: std::ops::Range<usize>| Ok(logits(rows));
+        CachedLogits::complete(elsewhere.path(), &key, &mut alone, &mut ask).expect("writes");
+        let mut looks = 0;
+        let mut wait = || {
+            looks += 1;
+            if looks == 3 {
+                fs::copy(key.path(elsewhere.path()), &partial).expect("copies");
+                fs::rename(&partial, key.path(folder.path())).expect("renames");
+                other = None;
+            }
+            Ok(())
+        };
+        let mut never = |_| Err(TrainError::Interrupted);
+        let cached = CachedLogits::complete(folder.path(), &key, &mut wait, &mut never).expect("waits");
+        assert_eq!(cached.read(5).expect("reads"), logits(5..6));
+        assert_eq!(looks, 3);
+        assert!(!partial.exists());
+    }
+
+    #[test]
+    fn the_stages_of_a_recipe_have_one_folder() {
+        let folder = |path: &str| teacher_cache(Path::new(path));
+        assert_eq!(folder("checkpoints/a"), Path::new("checkpoints/.teacher-cache"));
+        assert_eq!(folder("a"), Path::new("./.teacher-cache"));
+        assert_eq!(folder("checkpoints/a/stages/1-general"), Path::new("checkpoints/.teacher-cache"));
+        assert_eq!(folder("a/stages/1-general"), Path::new("./.teacher-cache"));
+        assert_eq!(folder("stages/1-general"), Path::new("stages/.teacher-cache"));
+    }
+
+    #[test]
     fn a_whole_file_that_was_changed_is_made_anew() {
         let key = key(CacheDtype::F32);
         let folder = tempfile::tempdir().expect("a folder");
-        CachedLogits::complete(folder.path(), &key, &mut |rows| Ok(logits(rows))).expect("writes");
+        CachedLogits::complete(folder.path(), &key, &mut alone, &mut |rows| Ok(logits(rows)))
+            .expect("writes");
         let path = key.path(folder.path());
         let mut bytes = fs::read(&path).expect("reads");
         bytes[60] ^= 1;
         fs::write(&path, bytes).expect("writes");
         assert!(CachedLogits::open(folder.path(), &key).expect("reads").is_none());
-        let cached =
-            CachedLogits::complete(folder.path(), &key, &mut |rows| Ok(logits(rows))).expect("writes");
+        let cached = CachedLogits::complete(folder.path(), &key, &mut alone, &mut |rows| Ok(logits(rows)))
+            .expect("writes");
         assert_eq!(cached.read(5).expect("reads"), logits(5..6));
     }
 }

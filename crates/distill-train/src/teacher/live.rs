@@ -13,8 +13,13 @@ use distill_data::sequential_batches;
 use distill_models::{ForwardOptions, Model, ModelInput, ModelOutput};
 use distill_ops::{Dropout, Precision, autocast};
 use distill_recipe::CacheDtype;
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How often a run looks whether another one has finished a cache that both need.
+const BETWEEN_TWO_LOOKS: Duration = Duration::from_millis(100);
 
 /// What a teacher is asked, and how it computes.
 #[derive(Clone, Debug)]
@@ -207,7 +212,17 @@ fn remember(
     let number_of = |row: usize| selection.as_ref().map_or(row, |rows| rows[row]);
     let pad_token_id = prepared.pad_token_id(asked.pad_token_id);
     let what = format!("asking the teacher `{}`", prepared.name);
-    let logits = CachedLogits::complete(caching.folder, &key, &mut |chunk| {
+    let observer = RefCell::new(observer);
+    let mut told = false;
+    let mut wait = || {
+        if !std::mem::replace(&mut told, true) {
+            let message = format!("waiting for another run that asks the teacher `{}`", prepared.name);
+            observer.borrow_mut().event(&Event::Stage { message });
+        }
+        std::thread::sleep(BETWEEN_TWO_LOOKS);
+        if caching.interrupt.load(Ordering::Relaxed) { Err(TrainError::Interrupted) } else { Ok(()) }
+    };
+    let logits = CachedLogits::complete(caching.folder, &key, &mut wait, &mut |chunk| {
         let rows = TokenizedRows::of_dataset(dataset, chunk.clone().map(number_of).collect());
         let mut logits = vec![Vec::new(); rows.len()];
         for positions in sequential_batches(rows.lengths(), asked.batch_size) {
@@ -222,7 +237,7 @@ fn remember(
             }
         }
         let (done, total) = (chunk.end as u64, Some(key.rows as u64));
-        observer.event(&Event::Progress { what: what.clone(), done, total });
+        observer.borrow_mut().event(&Event::Progress { what: what.clone(), done, total });
         Ok(logits.concat())
     })?;
     Ok(Remembered { logits, selection })

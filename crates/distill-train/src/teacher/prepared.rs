@@ -3,6 +3,7 @@
 use crate::checkpoint::{hex, sha256};
 use crate::error::TrainError;
 use crate::events::Observer;
+use crate::label_order::label_order;
 use crate::objectives::Level;
 use crate::prepare::model_folder;
 use burn::tensor::Device;
@@ -171,11 +172,9 @@ impl Check<'_> {
         if names.as_slice() == labels {
             return Ok(None);
         }
-        let order: Option<Vec<usize>> =
-            labels.iter().map(|label| names.iter().position(|name| name == label)).collect();
-        match order {
-            Some(order) if names.len() == labels.len() => Ok(Some(order)),
-            _ => {
+        match label_order(names, labels) {
+            Some(order) => Ok(Some(order)),
+            None => {
                 let list = |names: &[String]| {
                     let shown: Vec<String> = names.iter().take(8).map(|name| format!("`{name}`")).collect();
                     let more = names.len().saturating_sub(8);
