@@ -340,7 +340,21 @@ fn a_stage_that_does_not_fit_is_told_at_its_place() {
     let layers = THREE_STAGES
         .replace("{ kind = \"hidden_states\" }", "{ kind = \"hidden_states\", layer_map = [[2, 0]] }");
     insta::assert_snapshot!("a_layer_that_no_stage_has", of(layers));
+    // Told before the first stage is trained, with the student that it will make.
+    let heads = THREE_STAGES.replace(
+        "losses = [{ kind = \"soft_labels\"",
+        "losses = [{ kind = \"attention\", layer_map = [[0, 3]] }, { kind = \"soft_labels\"",
+    );
+    insta::assert_snapshot!("a_layer_that_the_last_stage_lacks", of(heads));
+    let itself = THREE_STAGES
+        .replace("[stage.train]\n", "[stage.teacher]\nself_distillation = true\n\n[stage.train]\n");
+    insta::assert_snapshot!("copies_without_a_model_that_names_them", of(itself.clone()));
     assert!(!folder.path().join("student").exists(), "nothing is written");
+
+    let named = itself.replace("copies = 1", "copies = 1\npath = \"teacher\"");
+    write(folder.path().join("student.toml"), named);
+    run(folder.path(), &["plan", "student.toml"]).success();
+    support::tickets::student(folder.path(), &["--set", "train.max_steps=2"]);
 }
 
 #[test]

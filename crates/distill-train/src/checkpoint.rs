@@ -61,8 +61,8 @@ pub struct LoopState {
 pub struct LossWindow {
     /// Sum over examples, in nats.
     pub loss_sum: f64,
-    /// The same of each loss alone, unweighted.
-    pub parts: Vec<f64>,
+    /// Each loss alone, unweighted: its sum, and what it is a sum over.
+    pub parts: Vec<(f64, u64)>,
     /// Examples summed.
     pub examples: u64,
     /// Tokens in them, padding not counted.
@@ -72,12 +72,14 @@ pub struct LossWindow {
 impl LossWindow {
     /// Adds a step.
     ///
-    /// `loss` and `parts` are means over its examples.
-    pub fn add(&mut self, loss: f64, parts: &[f64], examples: u64, tokens: u64) {
+    /// `loss` is a mean over its examples; `parts` are means with the numbers of units that they are over: a step may
+    /// have few labels, or none, where most texts have only a teacher's.
+    pub fn add(&mut self, loss: f64, parts: &[(f64, u64)], examples: u64, tokens: u64) {
         self.loss_sum += loss * examples as f64;
-        self.parts.resize(parts.len(), 0.0);
-        for (sum, part) in self.parts.iter_mut().zip(parts) {
-            *sum += part * examples as f64;
+        self.parts.resize(parts.len(), (0.0, 0));
+        for ((sum, all), &(mean, units)) in self.parts.iter_mut().zip(parts) {
+            *sum += mean * units as f64;
+            *all += units;
         }
         self.examples += examples;
         self.tokens += tokens;
@@ -88,10 +90,10 @@ impl LossWindow {
         (self.examples > 0).then(|| self.loss_sum / self.examples as f64)
     }
 
-    /// Mean of each loss, by these names.
+    /// Mean of each loss, by these names; those that were over nothing are left out.
     pub fn means(&self, names: &[String]) -> IndexMap<String, f64> {
-        let mean = |(name, sum): (&String, &f64)| (name.clone(), sum / self.examples.max(1) as f64);
-        names.iter().zip(&self.parts).map(mean).collect()
+        let parts = names.iter().zip(&self.parts).filter(|(_, (_, units))| *units > 0);
+        parts.map(|(name, (sum, units))| (name.clone(), sum / *units as f64)).collect()
     }
 }
 
@@ -412,5 +414,25 @@ fn remove_folder(path: &Path) -> Result<(), TrainError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(TrainError::io(path)(error)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LossWindow;
+
+    #[test]
+    fn each_loss_is_a_mean_over_its_own_units() {
+        let mut window = LossWindow::default();
+        let names = ["hard_labels", "cosine", "masked_lm"].map(str::to_owned);
+        // The second step has no label.
+        window.add(1.0, &[(2.0, 4), (1.0, 40), (0.0, 0)], 8, 40);
+        window.add(3.0, &[(0.0, 0), (4.0, 20), (0.0, 0)], 8, 20);
+        window.add(2.0, &[(5.0, 2), (1.0, 20), (0.0, 0)], 8, 20);
+        assert_eq!(window.mean(), Some(2.0));
+        let means = window.means(&names);
+        assert_eq!(means.get("hard_labels"), Some(&3.0));
+        assert_eq!(means.get("cosine"), Some(&1.75));
+        assert_eq!(means.get("masked_lm"), None);
     }
 }

@@ -1,6 +1,6 @@
 //! `[augment]` in a run: changed copies of the training texts become rows that only the teacher labels.
 
-use crate::augment::{AugmentSettings, Replacements, augment};
+use crate::augment::{AugmentSettings, Replacements, augment, check_model};
 use crate::error::TrainError;
 use crate::events::Observer;
 use crate::prepare::{Prepared, model_folder, read_texts};
@@ -27,18 +27,7 @@ pub fn add_copies(
     let folder = namer(prepared, &table, observer)?;
     let recipe = &prepared.recipe;
     let cache = recipe.data.cache_dir.clone().unwrap_or_else(|| teacher_cache(&recipe.output_dir));
-    let settings = AugmentSettings {
-        copies: table.copies,
-        probability: table.probability,
-        candidates: table.candidates,
-        replacements: match table.replacements {
-            ReplacementsChoice::Embeddings => Replacements::Embeddings,
-            ReplacementsChoice::MaskedLm => Replacements::MaskedLm,
-        },
-        seed: recipe.seed,
-        batch_size: BATCH_SIZE,
-        max_length: recipe.data.max_length,
-    };
+    let settings = settings(recipe, &table);
     let parts: Vec<Rows> = prepared.training_parts().into_iter().cloned().collect();
     for rows in parts {
         let (device, precision) = (&prepared.device, prepared.precision);
@@ -49,6 +38,30 @@ pub fn add_copies(
         prepared.transfer.push(Rows::all(Arc::new(source)));
     }
     Ok(())
+}
+
+/// Whether there is a model that can name the replacements that the recipe asks for.
+///
+/// # Errors
+/// What it lacks.
+pub(crate) fn check_namer(prepared: &Prepared, observer: &mut dyn Observer) -> Result<(), TrainError> {
+    let Some(table) = &prepared.recipe.augment else { return Ok(()) };
+    check_model(&namer(prepared, table, observer)?, &settings(&prepared.recipe, table))
+}
+
+fn settings(recipe: &Recipe, table: &AugmentTable) -> AugmentSettings {
+    AugmentSettings {
+        copies: table.copies,
+        probability: table.probability,
+        candidates: table.candidates,
+        replacements: match table.replacements {
+            ReplacementsChoice::Embeddings => Replacements::Embeddings,
+            ReplacementsChoice::MaskedLm => Replacements::MaskedLm,
+        },
+        seed: recipe.seed,
+        batch_size: BATCH_SIZE,
+        max_length: recipe.data.max_length,
+    }
 }
 
 /// The model that names replacements: that of the table, or the first teacher.

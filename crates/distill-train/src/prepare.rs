@@ -5,6 +5,7 @@ use crate::error::TrainError;
 use crate::events::{Event, Observer};
 use crate::examples::Examples;
 use crate::label_order::{label_order, reorder_head};
+use crate::more_text::check_namer;
 use crate::objectives::{Level, Losses, ObjectiveConfig, Pair, Projection, Unfit};
 use crate::parameter_groups::GroupRules;
 use crate::plan::{disk_need, encoder_size, memory_need};
@@ -120,7 +121,7 @@ pub fn prepare(
     let folder = match &recipe.model {
         ModelTable::Pretrained { path } => Some(model_folder(path, observer)?),
         ModelTable::Scratch(_) => None,
-        ModelTable::FromTeacher(_) => Some(teacher_folder(recipe, observer)?),
+        ModelTable::FromTeacher(student) => Some(teacher_folder(recipe, student, observer)?),
     };
     check_not_its_own_output(recipe, folder.as_deref())?;
     let data = read_data(recipe, &task, observer)?;
@@ -222,6 +223,7 @@ pub fn prepare(
         );
         return Err(recipe.faults(vec![fault]).into());
     }
+    check_namer(&prepared, observer)?;
     Ok(prepared)
 }
 
@@ -234,10 +236,14 @@ fn uses_transfer(configs: &[Box<dyn ObjectiveConfig>]) -> bool {
 }
 
 /// The folder of the teacher that a student is made of.
-fn teacher_folder(recipe: &Recipe, observer: &mut dyn Observer) -> Result<PathBuf, TrainError> {
+fn teacher_folder(
+    recipe: &Recipe,
+    student: &FromTeacher,
+    observer: &mut dyn Observer,
+) -> Result<PathBuf, TrainError> {
     let members = recipe.teacher.as_ref().map(TeacherTable::members).unwrap_or_default();
-    match members.first() {
-        Some(teacher) => model_folder(&teacher.path, observer),
+    match student.teacher.as_ref().or(members.first().map(|teacher| &teacher.path)) {
+        Some(teacher) => model_folder(teacher, observer),
         None => {
             let message = "a student `from_teacher` needs a teacher with a `path`";
             let help = "write `path` in `[teacher]`, or start the student from a model of its own".to_owned();

@@ -2,10 +2,13 @@
 
 use crate::error::TrainError;
 use crate::events::{Event, Observer};
+use crate::prepare::{Shortage, prepare};
 use crate::recipe_checks::StageRecipe;
 use crate::run::{RunOptions, RunOutcome, run};
 use crate::run_folder::{Start, Status, check};
+use distill_recipe::{ModelTable, TeacherTable};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Runs every stage of a recipe in order; a recipe without stages is its own only one.
 ///
@@ -36,6 +39,7 @@ pub fn run_stages(
         Start::Resume if !begun => return Err(TrainError::NothingToResume { path: output_dir.clone() }),
         _ => {}
     }
+    check_later(stages, options.start, &options.interrupt, observer)?;
     let mut ended = None;
     for (index, stage) in stages.iter().enumerate() {
         let message = format!("stage {} of {}: {}", index + 1, stages.len(), stage.name);
@@ -71,20 +75,49 @@ fn present(stages: &[StageRecipe]) -> Result<Vec<PathBuf>, TrainError> {
     Ok(present)
 }
 
+/// Reads and checks the stages after the one that is next, as far as can be without its model: a fault of the last is
+/// better told before the first is trained.
+fn check_later(
+    stages: &[StageRecipe],
+    start: Start,
+    interrupt: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<(), TrainError> {
+    let is_done = |stage: &StageRecipe| {
+        Ok::<_, TrainError>(check(&stage.recipe.output_dir, Start::Overwrite)? == Status::Finished)
+    };
+    let mut next = 0;
+    while start == Start::Resume && next < stages.len() && is_done(&stages[next])? {
+        next += 1;
+    }
+    for stage in stages.iter().skip(next + 1) {
+        if interrupt.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        observer.event(&Event::Stage { message: format!("checking the stage `{}`", stage.name) });
+        prepare(&from_first(stages, stage).recipe, Shortage::Tell, observer)?;
+    }
+    Ok(())
+}
+
 /// The stages as they can be planned before any has run: each has the sizes of the first one's student.
 pub fn planned(stages: &[StageRecipe]) -> Vec<StageRecipe> {
-    let first = stages.first().map(|stage| &stage.recipe);
-    stages
-        .iter()
-        .map(|stage| {
-            let mut stage = stage.clone();
-            let made: Option<PathBuf> =
-                stage.starts_from.as_ref().filter(|folder| folder.join("config.json").exists()).cloned();
-            if let (Some(first), Some(_), None) = (first, &stage.starts_from, made) {
-                stage.recipe.model = first.model.clone();
-                stage.recipe.tokenizer = first.tokenizer.clone();
-            }
-            stage
-        })
-        .collect()
+    let is_made = |stage: &StageRecipe| {
+        stage.starts_from.as_ref().is_none_or(|folder| folder.join("config.json").exists())
+    };
+    let planned = |stage| if is_made(stage) { stage.clone() } else { from_first(stages, stage) };
+    stages.iter().map(planned).collect()
+}
+
+/// A stage as if it started from the student of the first.
+fn from_first(stages: &[StageRecipe], stage: &StageRecipe) -> StageRecipe {
+    let mut stage = stage.clone();
+    let Some(first) = stages.first().filter(|_| stage.starts_from.is_some()) else { return stage };
+    stage.recipe.model = first.recipe.model.clone();
+    stage.recipe.tokenizer = first.recipe.tokenizer.clone();
+    if let ModelTable::FromTeacher(student) = &mut stage.recipe.model {
+        let teachers = first.recipe.teacher.as_ref().map(TeacherTable::members).unwrap_or_default();
+        student.teacher = teachers.into_iter().next().map(|teacher| teacher.path);
+    }
+    stage
 }

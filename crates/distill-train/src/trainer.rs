@@ -123,7 +123,8 @@ pub enum LoopEnd {
 struct StepSums {
     gradients: Gradients,
     loss: f64,
-    parts: Vec<f64>,
+    /// Each loss alone: its mean, and over how many units.
+    parts: Vec<(f64, u64)>,
     examples: u64,
     tokens: u64,
 }
@@ -214,7 +215,8 @@ impl Trainer<'_> {
             .map(|rows| Ok((rows, self.train.batch(rows, epoch)?)))
             .collect::<Result<_, TrainError>>()?;
         let counts = micro_steps.iter().fold(StepCounts::default(), |sum, (_, batch)| sum.plus(batch.counts));
-        let parts = vec![0.0; self.settings.losses.iter().count()];
+        let units = self.settings.losses.iter().map(|loss| counts.of(loss.objective.unit()));
+        let parts = units.map(|units| (0.0, units)).collect();
         let (examples, tokens) = (counts.examples, counts.tokens);
         let mut sums = StepSums { gradients: Gradients::new(), loss: 0.0, parts, examples, tokens };
         let device = self.model.device();
@@ -229,7 +231,7 @@ impl Trainer<'_> {
             };
             let pass = pass(&settings, self.model, &batch.input(&device), on, &mut dropout);
             sums.loss += pass.loss;
-            for (sum, part) in sums.parts.iter_mut().zip(pass.parts) {
+            for ((sum, _), part) in sums.parts.iter_mut().zip(pass.parts) {
                 *sum += part;
             }
             for (name, gradient) in pass.gradients {

@@ -66,6 +66,9 @@ pub struct FromTeacher {
     pub num_hidden_layers: Option<usize>,
     /// The architecture; `None` = the teacher's.
     pub architecture: Option<String>,
+    /// Folder or hub id of the teacher; `None` = the recipe's, another where a later stage is planned before the first
+    /// has made the student.
+    pub teacher: Option<String>,
     /// All other keys, `num_hidden_layers` among them.
     pub sizes: serde_json::Map<String, serde_json::Value>,
     /// The table.
@@ -124,6 +127,7 @@ pub(super) fn parse(node: &Node, homes: &Homes, faults: &mut Vec<Fault>) -> Opti
         layers: keys.layers,
         num_hidden_layers: keys.num_hidden_layers,
         architecture: keys.architecture,
+        teacher: None,
         node: node.clone(),
     })
 }

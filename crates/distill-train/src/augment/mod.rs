@@ -186,6 +186,18 @@ impl CandidateSource {
     }
 }
 
+/// Whether the model in a folder can name the replacements that are asked for, told before its weights are read.
+///
+/// # Errors
+/// Those of [`augment`] that are about the model.
+pub fn check_model(folder: &Path, settings: &AugmentSettings) -> Result<(), TrainError> {
+    if settings.replacements == Replacements::MaskedLm {
+        check_masked_lm(folder, &ModelConfig::read(folder)?, settings)?;
+        mask_token_id(folder, &Tokenizer::load(folder)?)?;
+    }
+    Ok(())
+}
+
 fn check_masked_lm(
     folder: &Path,
     config: &ModelConfig,
