@@ -145,13 +145,25 @@ fn set(table: &mut Node, place: &Node, key: &str, value: String) {
     }
 }
 
-/// Keys that stand for the same thing: the one that a stage writes drives out the other.
-const EXCLUSIVE: [(&str, &str); 4] =
-    [("method", "losses"), ("losses", "method"), ("path", "models"), ("models", "path")];
+/// Keys that stand for the same thing, or belong to it: the one that a stage writes drives out the other.
+const EXCLUSIVE: [(&str, &str); 9] = [
+    ("method", "losses"),
+    ("losses", "method"),
+    ("losses", "temperature"),
+    ("path", "models"),
+    ("path", "self_distillation"),
+    ("models", "path"),
+    ("models", "self_distillation"),
+    ("self_distillation", "path"),
+    ("self_distillation", "models"),
+];
 
-/// Tables are laid over one another key by key; everything else is replaced.
+/// Tables are laid over one another key by key; everything else is replaced, a table of another `kind` too.
 fn lay_over(under: &mut Node, over: &Node) {
-    let (Value::Table(under), Value::Table(over)) = (&mut under.value, &over.value) else {
+    let kind = |table: &Node| table.get("kind").and_then(Node::as_str).map(str::to_string);
+    let another_kind = kind(over).is_some() && kind(over) != kind(under);
+    let (Value::Table(under), Value::Table(over), false) = (&mut under.value, &over.value, another_kind)
+    else {
         *under = over.clone();
         return;
     };
@@ -221,6 +233,41 @@ max_length = 64
         assert_eq!(found[1].model.path(), Some("checkpoints/a/stages/1-first"));
         assert_eq!((found[0].data.max_length, found[1].data.max_length), (128, 64));
         assert_eq!(found[1].distill.as_ref().unwrap().losses.len(), 1);
+    }
+
+    #[test]
+    fn a_stage_drives_out_what_does_not_go_with_its_own_keys() {
+        let text = r#"
+name = "a"
+[task]
+kind = "classification"
+labels = ["x", "y"]
+[teacher]
+path = "t"
+[student]
+path = "s"
+[distill]
+method = "soft_labels"
+temperature = 4.0
+[data]
+train = "x.csv"
+[[stage]]
+name = "general"
+task = { kind = "masked_language_modeling" }
+teacher = { self_distillation = true }
+distill = { losses = [{ kind = "masked_lm" }] }
+[[stage]]
+name = "last"
+[stage.task]
+kind = "classification"
+"#;
+        let found = recipes(text);
+        assert_eq!(found[0].task.to_json(), serde_json::json!({ "kind": "masked_language_modeling" }));
+        assert_eq!(found[0].teacher.as_ref().unwrap().path, None);
+        assert_eq!(found[0].distill.as_ref().unwrap().table.temperature, None);
+        let labels = serde_json::json!({ "kind": "classification", "labels": ["x", "y"] });
+        assert_eq!(found[1].task.to_json(), labels);
+        assert_eq!(found[1].distill.as_ref().unwrap().table.temperature, Some(4.0));
     }
 
     #[test]
