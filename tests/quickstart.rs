@@ -276,3 +276,20 @@ fn plan_and_dry_run_write_nothing() {
     }
     assert!(support::tree(folder.path()) == before);
 }
+
+#[test]
+fn the_model_is_distilled_into_one_of_a_quarter_of_its_size() {
+    run(here(), &["recipes", "copy", "quickstart_distil"]).success();
+    let outcome = run(here(), &["run", "quickstart_distil.toml"]).success();
+    assert!(outcome.stdout.contains("distill predict checkpoints/quickstart-distil"), "{}", outcome.stdout);
+    let student = "checkpoints/quickstart-distil";
+    let [teacher, record] = [MODEL, student].map(|model| read_json(here().join(model).join("run.json")));
+    let number = |value: &Value| value.as_f64().expect("a number");
+    let accuracies = [&teacher, &record].map(|record| number(&record["metrics"]["test"]["accuracy"]));
+    assert!(accuracies[1] >= 0.99 * accuracies[0], "teacher and student: {accuracies:?}");
+    let parameters = [&teacher, &record].map(|record| number(&record["model"]["parameters"]));
+    assert!(4.0 * parameters[1] <= parameters[0], "teacher and student: {parameters:?}");
+    assert_eq!(record["distillation"]["transfer_rows"], 3000 + 6000);
+    let answers = run(here(), &["predict", student, "--text", "where is my parcel?"]).success();
+    assert_eq!(rows(&answers.stdout)[0]["label"], "shipping");
+}

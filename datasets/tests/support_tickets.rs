@@ -17,6 +17,13 @@ fn splits(seed: u64) -> (Vec<Row>, Vec<Row>) {
     (read("train.csv"), read("test.csv"))
 }
 
+/// Lines of `unlabelled.txt`.
+fn unlabelled(seed: u64) -> Vec<String> {
+    let files = support_tickets::generate(seed).files;
+    let (_, bytes) = files.iter().find(|(file, _)| *file == "unlabelled.txt").unwrap();
+    std::str::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+}
+
 fn words(text: &str) -> Vec<String> {
     text.to_lowercase()
         .split(|c: char| !c.is_alphanumeric())
@@ -78,11 +85,26 @@ fn both_splits_hold_the_six_intents_alike() {
 fn no_text_appears_twice() {
     for seed in [SEED, 1] {
         let (train, test) = splits(seed);
+        let unlabelled = unlabelled(seed);
         let mut seen = HashSet::new();
-        for (text, _) in train.iter().chain(&test) {
+        for text in train.iter().chain(&test).map(|(text, _)| text).chain(&unlabelled) {
             assert!(seen.insert(words(text).concat()), "`{text}` appears twice");
         }
     }
+}
+
+#[test]
+fn the_unlabelled_texts_are_of_the_same_kind() {
+    let lines = unlabelled(SEED);
+    assert_eq!(lines.len(), support_tickets::UNLABELLED_LINES);
+    assert!(lines.iter().all(|line| !line.trim().is_empty()));
+    let (train, _) = splits(SEED);
+    let known: HashSet<String> = train.iter().flat_map(|(text, _)| words(text)).collect();
+    let all: Vec<String> = lines.iter().flat_map(|line| words(line)).collect();
+    let share = all.iter().filter(|word| known.contains(*word)).count() as f64 / all.len() as f64;
+    assert!(share > 0.9, "{share} of the words occur in the training rows");
+    let mean = all.len() as f64 / lines.len() as f64;
+    assert!((14.0..22.0).contains(&mean), "{mean} words on average");
 }
 
 #[test]

@@ -20,12 +20,29 @@ pub const ALL: &[ShippedRecipe] = &[
         text: include_str!("../../../recipes/quickstart.toml"),
         dataset: Some("support_tickets"),
     },
+    ShippedRecipe {
+        name: "quickstart_distil",
+        text: include_str!("../../../recipes/quickstart_distil.toml"),
+        dataset: Some("support_tickets"),
+    },
     ShippedRecipe { name: "ag_news", text: include_str!("../../../recipes/ag_news.toml"), dataset: None },
     ShippedRecipe {
         name: "ag_news_csv",
         text: include_str!("../../../recipes/ag_news_csv.toml"),
         dataset: None,
     },
+    ShippedRecipe {
+        name: "distil_soft_labels",
+        text: include_str!("../../../recipes/distil_soft_labels.toml"),
+        dataset: None,
+    },
+    ShippedRecipe {
+        name: "distilbert",
+        text: include_str!("../../../recipes/distilbert.toml"),
+        dataset: None,
+    },
+    ShippedRecipe { name: "tinybert", text: include_str!("../../../recipes/tinybert.toml"), dataset: None },
+    ShippedRecipe { name: "minilm", text: include_str!("../../../recipes/minilm.toml"), dataset: None },
 ];
 
 impl ShippedRecipe {
@@ -56,15 +73,29 @@ pub fn by_name(name: &str) -> Result<&'static ShippedRecipe, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use distill_recipe::{Document, Recipe};
+    use distill_recipe::{Document, Recipe, stages};
 
     #[test]
     fn every_recipe_is_valid_and_says_what_it_is_for() {
         for shipped in ALL {
             assert!(!shipped.description().is_empty(), "{}", shipped.name);
             let document = Document::parse(shipped.name, shipped.text, &[]).expect(shipped.name);
-            Recipe::from_document(document, &distill_train::components()).expect(shipped.name);
+            for stage in stages(&document).expect(shipped.name) {
+                Recipe::from_document(stage.document, &distill_train::components()).expect(shipped.name);
+            }
         }
+    }
+
+    #[test]
+    fn every_recipe_of_the_repository_is_in_the_binary() {
+        // Tests run in the folder of their crate.
+        let files = std::fs::read_dir("../../recipes").unwrap();
+        let mut there: Vec<String> =
+            files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        let mut shipped: Vec<String> = ALL.iter().map(|recipe| format!("{}.toml", recipe.name)).collect();
+        there.sort();
+        shipped.sort();
+        assert_eq!(shipped, there);
     }
 
     #[test]

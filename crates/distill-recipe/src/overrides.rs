@@ -135,6 +135,11 @@ impl Override<'_> {
                 .or_insert_with(|| self.empty_table(Some(key.span.clone()), key.span.clone()))),
             Value::Array(items) => {
                 let count = items.len();
+                // Stages have names, and a name stays right where a stage is put before it.
+                let named = |item: &Node| item.get("name").and_then(Node::as_str) == Some(&key.name);
+                if let Some(number) = items.iter().position(named) {
+                    return Ok(&mut items[number]);
+                }
                 match key.name.parse::<usize>() {
                     Ok(number) if number <= count => {
                         if number == count {
@@ -149,7 +154,7 @@ impl Override<'_> {
                         ),
                         label,
                     )
-                    .with_help(format!("`{parent}.{count}` adds an entry"))),
+                    .with_help(names_in(items, &parent) + &format!("`{parent}.{count}` adds an entry"))),
                 }
             }
             _ => Err(Fault::new(
@@ -162,6 +167,13 @@ impl Override<'_> {
     fn empty_table(&self, key_span: Option<Range<usize>>, span: Range<usize>) -> Node {
         Node { value: Value::Table(Table::from(IndexMap::new())), span, key_span, origin: self.origin }
     }
+}
+
+/// The entries of a list that can be reached by their names, as the start of a help text.
+fn names_in(items: &[Node], parent: &str) -> String {
+    let names = items.iter().filter_map(|item| item.get("name")?.as_str());
+    let names: Vec<String> = names.map(|name| format!("`{parent}.{name}`")).collect();
+    if names.is_empty() { String::new() } else { format!("there are {}; ", names.join(", ")) }
 }
 
 #[cfg(test)]
@@ -215,6 +227,20 @@ mod tests {
             fault("data.train.2=y.csv"),
             "error: `data.train` is a list of 1, so `2` must be a number from 0 to 1\n  \
              --> --set data.train.2=y.csv\nhelp: `data.train.1` adds an entry"
+        );
+    }
+
+    #[test]
+    fn stages_are_reached_by_their_names() {
+        let text = "[[stage]]\nname = \"first\"\n[[stage]]\nname = \"second\"\n[stage.train]\nepochs = 1\n";
+        let read = |given: &str| Document::parse("a.toml", text, &[given.to_string()]);
+        let document = read("stage.second.train.epochs=7").unwrap();
+        assert_eq!(document.to_json()["stage"][1]["train"]["epochs"], 7);
+        assert_eq!(
+            read("stage.third.train.epochs=7").unwrap_err().to_string(),
+            "error: `stage` is a list of 2, so `third` must be a number from 0 to 2\n  \
+             --> --set stage.third.train.epochs=7\n\
+             help: there are `stage.first`, `stage.second`; `stage.2` adds an entry"
         );
     }
 

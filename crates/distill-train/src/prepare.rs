@@ -166,7 +166,7 @@ pub fn prepare(
         layerwise_lr_decay: recipe.train.layerwise_lr_decay,
         num_hidden_layers: loaded.model.num_hidden_layers(),
     };
-    let (mut warnings, mut notes) = (data.warnings, Vec::new());
+    let (mut warnings, mut notes) = (data.warnings, data.notes);
     warnings.extend(short);
     warnings.extend(computing.warning());
     if let Some(new) = student.as_ref().map(|student| &student.new).filter(|new| !new.is_empty()) {
@@ -329,6 +329,7 @@ struct Data {
     transfer: Vec<Rows>,
     files: Vec<DataFile>,
     labels: Option<LabelMap>,
+    notes: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -355,7 +356,7 @@ fn read_data(recipe: &Recipe, task: &Task, observer: &mut dyn Observer) -> Resul
         table.validation.as_ref().map(|sources| read(sources, "validation", known, observer)).transpose()?;
     let test = table.test.as_ref().map(|sources| read(sources, "test", known, observer)).transpose()?;
     let transfer = recipe.distill.as_ref().and_then(|distill| distill.table.transfer_data.as_ref());
-    let transfer = transfer.map(|sources| read(sources, "transfer", None, observer)).transpose()?;
+    let mut transfer = transfer.map(|sources| read(sources, "transfer", None, observer)).transpose()?;
     let mut train = Rows::all(Arc::new(train));
     if let Some(max_rows) = table.max_rows {
         train.rows = seeded_subset(train.len(), max_rows, recipe.seed);
@@ -368,14 +369,34 @@ fn read_data(recipe: &Recipe, task: &Task, observer: &mut dyn Observer) -> Resul
         let help = "lower `validation_fraction`, or give more rows".to_owned();
         return Err(TrainError::Unusable { message: "no rows are left to train on".to_owned(), help });
     }
-    let mut warnings = Vec::new();
+    let (mut warnings, mut notes) = (Vec::new(), Vec::new());
+    if let Some(rows) = transfer.take() {
+        let (all, held_out) = (rows.len(), [&validation, &test].into_iter().flatten().collect::<Vec<_>>());
+        let rows = rows.without(&held_out)?;
+        let left_out = all - rows.len();
+        if left_out > 0 {
+            notes.push(format!(
+                "{left_out} texts of `transfer_data` are left out: they are validation or test rows"
+            ));
+        }
+        transfer = Some(rows);
+    }
     let present: HashSet<u32> = train.labels().collect();
     for (id, name) in labels.iter().flat_map(LabelMap::names).enumerate() {
         if !present.contains(&(id as u32)) {
             warnings.push(format!("the label `{name}` has no training row"));
         }
     }
-    Ok(Data { train, validation, test, transfer: transfer.into_iter().collect(), files, labels, warnings })
+    Ok(Data {
+        train,
+        validation,
+        test,
+        transfer: transfer.into_iter().collect(),
+        files,
+        labels,
+        notes,
+        warnings,
+    })
 }
 
 /// Takes the validation part out of the training rows.

@@ -7,6 +7,8 @@ use distill_data::tokenizer::Tokenizer;
 use distill_data::{
     Batch, CacheKey, DataSpec, IGNORED_LABEL, Padding, Scan, TokenizedDataset, collate_sequences, read_rows,
 };
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -74,6 +76,39 @@ impl Rows {
         })?;
         failed.map_or(Ok(()), Err)
     }
+
+    /// These rows but for those whose text is one of `held_out`: `transfer_data` may name the very files that validation
+    /// rows were split off from, and scores would flatter a student that had learnt them from its teacher.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] if a file can no longer be read.
+    pub fn without(self, held_out: &[&Self]) -> Result<Self, TrainError> {
+        let mut digests = HashSet::new();
+        for rows in held_out {
+            rows.for_each_text(&mut |_, text| {
+                digests.insert(digest(text));
+                Ok(())
+            })?;
+        }
+        if digests.is_empty() {
+            return Ok(self);
+        }
+        let mut rows = Vec::with_capacity(self.rows.len());
+        self.for_each_text(&mut |number, text| {
+            if !digests.contains(&digest(text)) {
+                rows.push(number);
+            }
+            Ok(())
+        })?;
+        Ok(Self { rows, ..self })
+    }
+}
+
+/// Of 64 bits, so that not all texts need be in memory: of a million texts no two share one by chance.
+fn digest(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Tokens of some rows, read from the cache as they are needed.
@@ -209,4 +244,36 @@ pub fn tokenize(
     let key = CacheKey::new(&tokenizer.hash(), max_length, source.scan.content);
     let encode = |texts: &[String]| tokenizer.encode_batch(texts, max_length);
     Ok(TokenizedDataset::from_files(cache, &key, &source.spec, &source.scan, &encode, progress)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use distill_data::scan_texts;
+
+    fn rows(folder: &Path, name: &str, text: &str) -> Rows {
+        let path = folder.join(name);
+        std::fs::write(&path, text).expect("writes");
+        let spec = DataSpec {
+            sources: vec![path.display().to_string()],
+            format: None,
+            header: true,
+            delimiter: None,
+            text: vec!["text".into()],
+            label: None,
+        };
+        let scan = scan_texts(&spec, &mut |_| {}).expect("reads");
+        Rows::all(Arc::new(Source { spec, scan }))
+    }
+
+    #[test]
+    fn what_is_measured_is_not_learnt() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let all = rows(folder.path(), "all.txt", "one\ntwo\nthree\nfour\n");
+        let test = rows(folder.path(), "test.csv", "text,label\nthree,x\nfive,y\n");
+        let validation = Rows { rows: vec![0], ..all.clone() };
+        let left = all.clone().without(&[&validation, &test]).expect("reads");
+        assert_eq!(left.rows, [1, 3]);
+        assert_eq!(all.clone().without(&[]).expect("reads").rows, all.rows);
+    }
 }

@@ -1,4 +1,4 @@
-//! Support tickets: 7,000 short texts in 6 intents, made from a grammar.
+//! Support tickets: 7,000 short texts in 6 intents, made from a grammar, and 3,000 more without a label.
 //!
 //! It is not solved by keywords: two of five tickets also name the matter of another intent, and
 //! in half of these only word order tells which is meant. A multinomial naive Bayes stays at
@@ -22,6 +22,8 @@ use std::collections::HashSet;
 pub const TRAIN_ROWS: usize = 6000;
 /// Rows of `test.csv`.
 pub const TEST_ROWS: usize = 1000;
+/// Lines of `unlabelled.txt`.
+pub const UNLABELLED_LINES: usize = 3000;
 
 /// Rows in a hundred of each kind, in the order of [`body`].
 const KINDS: &[usize] = &[49, 10, 18, 8, 9, 5, 1];
@@ -33,14 +35,16 @@ struct Ticket {
 
 /// Makes the data set; the same bytes for the same seed, everywhere.
 pub fn generate(seed: u64) -> GeneratedDataset {
-    let tickets = distinct_tickets(seed, TRAIN_ROWS + TEST_ROWS);
-    let (train, test) = tickets.split_at(TRAIN_ROWS);
+    let tickets = distinct_tickets(seed, TRAIN_ROWS + TEST_ROWS + UNLABELLED_LINES);
+    let (train, others) = tickets.split_at(TRAIN_ROWS);
+    let (test, unlabelled) = others.split_at(TEST_ROWS);
     GeneratedDataset {
         name: "support_tickets",
         description: "customer messages in 6 intents, with typos and mixed topics",
         files: vec![
             ("train.csv", csv_bytes(train)),
             ("test.csv", csv_bytes(test)),
+            ("unlabelled.txt", lines(unlabelled)),
             ("README.md", readme(seed).into_bytes()),
         ],
     }
@@ -171,6 +175,11 @@ fn csv_bytes(tickets: &[Ticket]) -> Vec<u8> {
     csv.into_bytes()
 }
 
+/// The texts alone, one a line.
+fn lines(tickets: &[Ticket]) -> Vec<u8> {
+    tickets.iter().flat_map(|ticket| [ticket.text.as_str(), "\n"]).collect::<String>().into_bytes()
+}
+
 fn readme(seed: u64) -> String {
     let labels: Vec<_> = INTENTS.iter().map(|intent| format!("`{}`", intent.label)).collect();
     format!(
@@ -179,9 +188,11 @@ fn readme(seed: u64) -> String {
          Customer messages in {count} intents: {labels}.\n\
          \n\
          - `train.csv`: {TRAIN_ROWS} rows, `test.csv`: {TEST_ROWS}; UTF-8, header `text,label`\n\
+         - `unlabelled.txt`: {UNLABELLED_LINES} more messages of the same kind, one a line, without a label: plain\n  \
+           text for a language model, and `transfer_data` that a teacher labels\n\
          - made by `src/support_tickets/` (seed {seed}); no person wrote them, and names, orders and\n  \
            addresses are invented\n\
-         - no two rows are the same but for case and punctuation, within a file or between the two\n\
+         - no two texts are the same but for case and punctuation, within a file or between files\n\
          - classes are uneven: the largest has about half as many rows again as the smallest\n\
          - mails, forms and chats: greetings, short forms, missing punctuation, small letters, and\n  \
            slips (swapped, missing, doubled and neighbouring letters)\n\
