@@ -40,6 +40,8 @@ pub fn json_schema(components: &[ComponentSchema]) -> Json {
             }
         }
         schema.insert("required".to_string(), required.into());
+        let either = ["model", "student"].map(|table| json!({ "required": [table] }));
+        schema.insert("oneOf".to_string(), json!(either));
         if !definitions.is_empty() {
             schema.insert("$defs".to_string(), definitions.into());
         }
@@ -123,9 +125,7 @@ fn table(entry: &Entry, components: &[ComponentSchema], definitions: &mut Map<St
     let registered = registered_for(components, entry.key);
     let mut forms = Vec::new();
     if let (Some(tag), false) = (entry.tag, registered.is_empty()) {
-        if let Some(form) = without_tag(&plain, tag) {
-            forms.push(form);
-        }
+        forms.extend(without_tag(&plain, tag));
         for component in registered {
             forms.push(component_form(component, &plain, definitions));
         }
@@ -141,18 +141,24 @@ fn table(entry: &Entry, components: &[ComponentSchema], definitions: &mut Map<St
     schema
 }
 
-/// The form of a table that names no component, if it has keys besides the tag; they are then what
-/// the table is about, and required.
-fn without_tag(plain: &Json, tag: &str) -> Option<Json> {
-    let mut form = plain.clone();
-    let properties = form.get_mut("properties")?.as_object_mut()?;
-    properties.shift_remove(tag);
-    let rest: Vec<Json> = properties.keys().map(|key| key.as_str().into()).collect();
-    if rest.is_empty() {
-        return None;
-    }
-    form.as_object_mut()?.insert("required".to_string(), rest.into());
-    Some(form)
+/// The forms of a table that names no component: `path` alone; and what stands in its place, where the table knows
+/// something else, whose first key is required and which may have sizes that no schema knows.
+fn without_tag(plain: &Json, tag: &str) -> Vec<Json> {
+    const PATH: &str = "path";
+    let all = plain.get("properties").and_then(Json::as_object).into_iter().flatten();
+    let (path, rest): (Map<_, _>, Map<_, _>) = all
+        .filter(|(key, _)| *key != tag)
+        .map(|(key, form)| (key.clone(), form.clone()))
+        .partition(|(key, _)| key == PATH);
+    let form = |properties: Map<String, Json>, open: bool| {
+        let required = properties.keys().next()?.clone();
+        let mut form = plain.as_object()?.clone();
+        form.insert("properties".to_string(), properties.into());
+        form.insert("required".to_string(), json!([required]));
+        form.insert("additionalProperties".to_string(), open.into());
+        Some(Json::Object(form))
+    };
+    form(path, false).into_iter().chain(form(rest, true)).collect()
 }
 
 /// The form of a table that names this component.
@@ -303,6 +309,34 @@ mod tests {
     const TASK: &str = "[task]\nkind = \"classification\"\n";
     const MODEL: &str = "[model]\npath = \"p\"\n";
     const DATA: &str = "[data]\ntrain = \"t.jsonl\"\n";
+    const TEACHER: &str = "[teacher]\npath = \"p\"\n";
+    const STUDENT: &str = "[student]\npath = \"p\"\n";
+    const DISTILL: &str = "[distill]\nmethod = \"tinybert\"\n";
+
+    /// The other tables that a recipe with this one must have.
+    fn companions(table: &str) -> String {
+        let all = match table {
+            "teacher" | "student" | "distill" | "augment" => {
+                vec![("teacher", TEACHER), ("student", STUDENT), ("distill", DISTILL)]
+            }
+            _ => vec![("model", MODEL)],
+        };
+        let always = [("task", TASK), ("data", DATA)];
+        let all = all.into_iter().chain(always).filter(|(name, _)| *name != table);
+        HEAD.to_string() + &all.map(|(_, text)| text).collect::<String>()
+    }
+
+    /// Another key of the table without which this one, with this value, says nothing.
+    fn companion(table: &str, key: &str, value: &toml::Value) -> &'static str {
+        match (table, key) {
+            ("teacher", "labels") => "path = \"p\"\n",
+            ("teacher", "self_distillation") if value.as_bool() == Some(false) => "path = \"p\"\n",
+            ("student", "layers") if value.as_str() == Some("even") => "num_hidden_layers = 1\n",
+            ("distill", "method" | "losses") => "",
+            ("distill", _) => "method = \"tinybert\"\n",
+            _ => "",
+        }
+    }
 
     fn target<'s>(root: &'s Json, schema: &'s Json) -> &'s Json {
         match schema.get("$ref").and_then(Json::as_str) {
@@ -345,7 +379,11 @@ mod tests {
                 all.extend(bound("maximum").map(Json::from));
                 all
             }
-            "array" => vec![Json::Array(samples(root, &schema["items"]))],
+            "array" => {
+                let items = samples(root, &schema["items"]);
+                let count = items.len().max(bound("minItems").unwrap_or(0.0) as usize);
+                vec![items.into_iter().cycle().take(count).collect()]
+            }
             "object" => {
                 let properties = schema["properties"].as_object().unwrap();
                 let first =
@@ -367,7 +405,9 @@ mod tests {
     fn every_key_of_the_schema_is_accepted_with_every_sample() {
         let schema = json_schema(&components());
         let mut tried = 0;
-        for (key, form) in schema["properties"].as_object().unwrap() {
+        // Stages are made of tables that are tried alone.
+        let stages = |key: &str| key == crate::stages::KEY;
+        for (key, form) in schema["properties"].as_object().unwrap().iter().filter(|(key, _)| !stages(key)) {
             let Some(entry) = TABLES.iter().find(|entry| entry.key == key) else {
                 for sample in samples(&schema, form) {
                     let head = if key == "name" { "" } else { HEAD };
@@ -389,12 +429,9 @@ mod tests {
                             }
                         }
                         let value = toml::Value::try_from(sample).unwrap();
+                        table.push_str(companion(key, own, &value));
                         table.push_str(&format!("{own} = {value}\n"));
-                        let mut text = HEAD.to_string();
-                        for (name, plain) in [("task", TASK), ("model", MODEL), ("data", DATA)] {
-                            text.push_str(if name == entry.key { "" } else { plain });
-                        }
-                        accepts(&(text + &table));
+                        accepts(&(companions(entry.key) + &table));
                         tried += 1;
                     }
                 }
@@ -451,7 +488,8 @@ mod tests {
         assert_eq!(train["lr_scheduler_type"]["default"], "linear");
         assert!(train["max_steps"].get("default").is_none());
         assert_eq!(schema["properties"]["seed"]["default"], 42);
-        assert_eq!(schema["required"], json!(["name", "task", "model", "data"]));
+        assert_eq!(schema["required"], json!(["name", "task", "data"]));
+        assert_eq!(schema["oneOf"], json!([{ "required": ["model"] }, { "required": ["student"] }]));
         assert_eq!(schema["additionalProperties"], false);
     }
 
@@ -471,6 +509,10 @@ mod tests {
         assert_eq!(model[0]["required"], json!(["path"]));
         assert!(model[0]["properties"].get("architecture").is_none());
         assert_eq!(model[1]["required"], json!(["architecture"]));
+        let student = schema["properties"]["student"]["oneOf"].as_array().unwrap();
+        let required: Vec<&Json> = student.iter().map(|form| &form["required"]).collect();
+        assert_eq!(required, [&json!(["path"]), &json!(["init"]), &json!(["architecture"])]);
+        assert!(student[1]["properties"]["layers"].is_object());
     }
 
     #[test]

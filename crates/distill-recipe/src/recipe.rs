@@ -294,7 +294,7 @@ help: the folder itself is `output_dir`
 
 error: unknown key `sede` in the recipe
   --> r.toml:2:1
-help: did you mean `seed`? the recipe takes `name`, `seed`, `output_dir`, `device`, `task`, `model`, `teacher`, `student`, `distill`, `tokenizer`, `data`, `augment` and `train`
+help: did you mean `seed`? `distill schema` shows all keys
 
 error: `device` must be `auto`, `flex`, `ndarray`, `cuda` or `cuda:N`, found `cuda:x`
   --> r.toml:3:10
@@ -346,10 +346,10 @@ help: `seed` belongs at the top of the recipe, before the first table"#
              `output_dir` is given; one word without `/`\n\n\
              error: missing table `[task]`\n  --> r.toml:1:1\n\
              help: write `[task]` with `kind = \"...\"`\n\n\
-             error: missing table `[model]`\n  --> r.toml:1:1\n\
-             help: write `[model]` with `path = \"...\"`, a folder or a hub id\n\n\
              error: missing table `[data]`\n  --> r.toml:1:1\n\
-             help: write `[data]` with `train = \"...\"`, a file or a hub data set"
+             help: write `[data]` with `train = \"...\"`, a file or a hub data set\n\n\
+             error: missing table `[model]`\n  --> r.toml:1:1\n\
+             help: write `[model]` with `path = \"...\"`, a folder or a hub id"
         );
     }
 
@@ -454,7 +454,7 @@ help: `seed` belongs at the top of the recipe, before the first table"#
                 "data.num_train_epochs=1",
                 "unknown key `num_train_epochs` in `[data]`\n  --> --set data.num_train_epochs=1\nhelp: did you mean `epochs` in `[train]`?",
             ),
-            ("train.labels=1", "help: `labels` belongs in `[task]`"),
+            ("train.labels=1", "help: `labels` belongs in `[teacher]` or `[task]`"),
             ("task.labels=[\"a\"]", "`labels` must have at least 2 items, found 1"),
             (
                 "task.lables=[\"a\"]",

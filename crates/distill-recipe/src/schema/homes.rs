@@ -4,6 +4,7 @@ use serde_json::Value as Json;
 
 use super::place::Place;
 use crate::component::ComponentSchema;
+use crate::suggest::quoted_list;
 use crate::tables::TABLES;
 use crate::tables::head::Head;
 use crate::type_schema::schema_of;
@@ -40,9 +41,17 @@ impl Homes {
             Some(table) => format!("in `[{table}]`"),
             None => "at the top of the recipe, before the first table".to_string(),
         };
-        let exact = others().find(|home| home.keys.iter().any(|known| known == key));
-        if let Some(home) = exact {
-            return Some(format!("`{key}` belongs {}", place(home.table)));
+        let mut exact: Vec<_> = others().filter(|home| home.keys.iter().any(|known| known == key)).collect();
+        exact.dedup_by_key(|home| home.table);
+        match exact[..] {
+            [] => {}
+            [home] => return Some(format!("`{key}` belongs {}", place(home.table))),
+            _ => {
+                let tables = exact.iter().filter_map(|home| home.table).map(|table| format!("[{table}]"));
+                let tables: Vec<String> = tables.collect();
+                let tables = quoted_list(tables.iter().map(String::as_str), "or");
+                return Some(format!("`{key}` belongs in {tables}"));
+            }
         }
         others().find_map(|home| {
             let (_, ours) = home.aliases.iter().find(|(alias, _)| alias == key)?;
