@@ -5,7 +5,7 @@ use crate::datasets::{Datasets, tokenize};
 use crate::error::TrainError;
 use crate::events::Observer;
 use crate::memory::{available_disk, available_memory};
-use crate::objectives::{Level, ObjectiveConfig};
+use crate::objectives::{Level, LossConfig};
 use crate::prepare::{Prepared, Shortage, prepare};
 use crate::rows;
 use crate::teacher::PreparedTeacher;
@@ -360,10 +360,10 @@ pub(crate) fn teacher_is_cached(prepared: &Prepared) -> bool {
 
 pub(crate) fn distillation_plan(prepared: &Prepared) -> Option<DistillationPlan> {
     let distill = prepared.recipe.distill.as_ref()?;
-    let loss = |config: &dyn ObjectiveConfig| {
-        let mut keys = serde_json::json!({ "kind": config.kind() });
-        if let (Some(keys), serde_json::Value::Object(own)) = (keys.as_object_mut(), config.keys()) {
-            keys.extend(own);
+    let loss = |config: &LossConfig| {
+        let mut keys = serde_json::json!({ "kind": config.kind });
+        if let (Some(keys), Some(own)) = (keys.as_object_mut(), config.keys.as_object()) {
+            keys.extend(own.clone());
         }
         keys
     };
@@ -377,7 +377,7 @@ pub(crate) fn distillation_plan(prepared: &Prepared) -> Option<DistillationPlan>
     };
     Some(DistillationPlan {
         method: distill.table.method.map(distill_recipe::Method::name),
-        losses: prepared.loss_configs.iter().map(|config| loss(config.as_ref())).collect(),
+        losses: prepared.loss_configs.iter().map(loss).collect(),
         teachers: prepared.teachers.iter().map(teacher).collect(),
         cached: teacher_is_cached(prepared),
         copies: prepared.recipe.augment.as_ref().map(|augment| augment.copies),

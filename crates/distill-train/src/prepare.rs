@@ -6,7 +6,7 @@ use crate::events::{Event, Observer};
 use crate::examples::Examples;
 use crate::label_order::{label_order, reorder_head};
 use crate::more_text::check_namer;
-use crate::objectives::{Level, Losses, ObjectiveConfig, Pair, Projection, Unfit};
+use crate::objectives::{Level, LossConfig, Losses, Pair, Projection, Unfit};
 use crate::parameter_groups::GroupRules;
 use crate::plan::{disk_need, encoder_size, memory_need};
 use crate::recipe_checks::{losses_of, metric_of, task_of, validate};
@@ -79,7 +79,7 @@ pub struct Prepared {
     /// How parameters are updated.
     pub rules: GroupRules,
     /// What is minimised, as the recipe asks for it.
-    pub loss_configs: Vec<Box<dyn ObjectiveConfig>>,
+    pub loss_configs: Vec<LossConfig>,
     /// The same between this student and this teacher.
     pub losses: Arc<Losses>,
     /// The teachers; none for a model that learns alone.
@@ -137,7 +137,7 @@ pub fn prepare(
     let (mut loaded, student) =
         read_model(recipe, folder.as_deref(), &tokenizer, model_task, &device, observer)?;
     let same_tokens_needed = level == Level::Token;
-    let needs_logits = loss_configs.iter().any(|config| config.kind() == SOFT_LABELS);
+    let needs_logits = loss_configs.iter().any(|config| config.kind == SOFT_LABELS);
     let teachers =
         prepare_teachers(recipe, level, &names, &tokenizer, needs_logits, &loaded.config, observer)?;
     if let Some(order) = head_order(recipe, student.as_ref(), teachers.first(), &names) {
@@ -231,8 +231,8 @@ pub fn prepare(
 const SOFT_LABELS: &str = "soft_labels";
 
 /// Whether any of the losses learns from texts without a label.
-fn uses_transfer(configs: &[Box<dyn ObjectiveConfig>]) -> bool {
-    configs.iter().any(|config| config.kind() != "hard_labels")
+fn uses_transfer(configs: &[LossConfig]) -> bool {
+    configs.iter().any(|config| config.kind != "hard_labels")
 }
 
 /// The folder of the teacher that a student is made of.
@@ -268,7 +268,7 @@ fn head_order(
 /// The losses between this student and its teachers; whatever does not fit is told at the loss.
 fn build_losses(
     recipe: &Recipe,
-    configs: &[Box<dyn ObjectiveConfig>],
+    configs: &[LossConfig],
     level: Level,
     student: &ModelConfig,
     teachers: &[PreparedTeacher],

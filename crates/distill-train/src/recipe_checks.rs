@@ -3,7 +3,7 @@
 
 use crate::computing::{NoBf16, knows_bf16};
 use crate::error::TrainError;
-use crate::objectives::{Level, OBJECTIVES, ObjectiveConfig, method_losses, usual_losses};
+use crate::objectives::{Level, LossConfig, OBJECTIVES, method_losses, usual_losses};
 use crate::report::{ChosenMetric, OBJECTIVE};
 use crate::tasks::{TASKS, Task};
 use distill_eval::metrics;
@@ -117,7 +117,7 @@ pub fn task_of(recipe: &Recipe) -> Result<Task, TrainError> {
 ///
 /// # Errors
 /// [`TrainError::Recipe`] with what is wrong with a loss.
-pub fn losses_of(recipe: &Recipe, level: Level) -> Result<Vec<Box<dyn ObjectiveConfig>>, TrainError> {
+pub fn losses_of(recipe: &Recipe, level: Level) -> Result<Vec<LossConfig>, TrainError> {
     let Some(distill) = &recipe.distill else { return Ok(usual_losses(level)) };
     if let Some(method) = distill.table.method {
         return Ok(method_losses(method, level, distill.table.temperature));

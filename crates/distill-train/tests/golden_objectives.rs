@@ -7,7 +7,7 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use distill_models::{EncoderConfig, ModelOutput, find};
 use distill_recipe::{Component, Document};
 use distill_train::objectives::{
-    Level, Losses, OBJECTIVES, ObjectiveConfig, Outputs, Pair, Projection, StepCounts, Targets, TeacherOutput,
+    Level, LossConfig, Losses, OBJECTIVES, Outputs, Pair, Projection, StepCounts, Targets, TeacherOutput,
 };
 use golden_set::{Reference, devices, json, root};
 use serde_json::Value;
@@ -83,7 +83,7 @@ impl Golden {
 }
 
 /// Losses as a recipe writes them.
-fn configs(losses: &str) -> Vec<Box<dyn ObjectiveConfig>> {
+fn configs(losses: &str) -> Vec<LossConfig> {
     let document = Document::parse("r.toml", format!("losses = [{losses}]"), &[]).expect("valid TOML");
     let items = document.root.get("losses").expect("is there");
     let mut index = 0;

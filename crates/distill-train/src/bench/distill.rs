@@ -6,8 +6,8 @@ use crate::computing::{Computing, precision_for};
 use crate::error::TrainError;
 use crate::events::{Event, Observer};
 use crate::objectives::{
-    Level, Losses, ObjectiveConfig, Pair, Projection, StepCounts, Targets, TeacherOutput, Unfit,
-    method_losses, usual_losses,
+    Level, LossConfig, Losses, Pair, Projection, StepCounts, Targets, TeacherOutput, Unfit, method_losses,
+    usual_losses,
 };
 use crate::optimizer::{Gradients, Optimizer, clip_factor, gradient_norm};
 use crate::parameter_groups::GroupRules;
@@ -210,7 +210,7 @@ fn classes_of(loaded: &Loaded) -> usize {
 fn kind(
     method: &'static str,
     answers: Answers,
-    configs: &[Box<dyn ObjectiveConfig>],
+    configs: &[LossConfig],
     student: &Loaded,
     teacher: &Loaded,
     rules: &GroupRules,

@@ -1,7 +1,7 @@
 //! Attention scores of mapped layers; Jiao et al. 2020, eq. 7 (arXiv:1909.10351).
 
 use super::layer_map::LayerMap;
-use super::{Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, keys_of, one};
+use super::{Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, one};
 use burn::tensor::Tensor;
 use distill_models::{ForwardOptions, Layers};
 use distill_ops::score_squared_error;
@@ -30,18 +30,6 @@ pub(super) struct Attention {
 }
 
 impl ObjectiveConfig for Attention {
-    fn kind(&self) -> &'static str {
-        KIND.name
-    }
-
-    fn weight(&self) -> f64 {
-        self.weight
-    }
-
-    fn keys(&self) -> serde_json::Value {
-        keys_of(self)
-    }
-
     fn build(&self, pair: &Pair<'_>) -> Result<Box<dyn Objective>, Unfit> {
         let teacher = pair.inner_teacher(KIND.name)?;
         let (of_student, of_teacher) = (pair.student.num_attention_heads(), teacher.num_attention_heads());

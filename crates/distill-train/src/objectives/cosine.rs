@@ -2,7 +2,7 @@
 
 use super::projection::projected;
 use super::token_rows::token_mask;
-use super::{Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, keys_of, one};
+use super::{Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, one};
 use burn::tensor::Tensor;
 use distill_models::ForwardOptions;
 use schemars::JsonSchema;
@@ -25,18 +25,6 @@ pub(super) struct Cosine {
 }
 
 impl ObjectiveConfig for Cosine {
-    fn kind(&self) -> &'static str {
-        KIND.name
-    }
-
-    fn weight(&self) -> f64 {
-        self.weight
-    }
-
-    fn keys(&self) -> serde_json::Value {
-        keys_of(self)
-    }
-
     fn build(&self, pair: &Pair<'_>) -> Result<Box<dyn Objective>, Unfit> {
         let teacher = pair.inner_teacher(KIND.name)?;
         Ok(Box::new(Directions { projection: teacher.hidden_size() != pair.student.hidden_size() }))

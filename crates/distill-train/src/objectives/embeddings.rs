@@ -1,7 +1,7 @@
 //! The output of the embeddings; Jiao et al. 2020, eq. 9 (arXiv:1909.10351).
 
 use super::hidden_states::States;
-use super::{Objective, ObjectiveConfig, ObjectiveKind, Pair, Unfit, keys_of, one};
+use super::{Objective, ObjectiveConfig, ObjectiveKind, Pair, Unfit, one};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,18 +20,6 @@ pub(super) struct Embeddings {
 }
 
 impl ObjectiveConfig for Embeddings {
-    fn kind(&self) -> &'static str {
-        KIND.name
-    }
-
-    fn weight(&self) -> f64 {
-        self.weight
-    }
-
-    fn keys(&self) -> serde_json::Value {
-        keys_of(self)
-    }
-
     fn build(&self, pair: &Pair<'_>) -> Result<Box<dyn Objective>, Unfit> {
         let teacher = pair.inner_teacher(KIND.name)?;
         let projection = teacher.hidden_size() != pair.student.hidden_size();

@@ -1,8 +1,6 @@
 //! Cross entropy with the labels of the data set.
 
-use super::{
-    Level, Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, keys_of, one,
-};
+use super::{Level, Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, one};
 use burn::tensor::{Int, Tensor, TensorData};
 use distill_ops::cross_entropy;
 use schemars::JsonSchema;
@@ -22,18 +20,6 @@ pub(super) struct HardLabels {
 }
 
 impl ObjectiveConfig for HardLabels {
-    fn kind(&self) -> &'static str {
-        KIND.name
-    }
-
-    fn weight(&self) -> f64 {
-        self.weight
-    }
-
-    fn keys(&self) -> serde_json::Value {
-        keys_of(self)
-    }
-
     fn build(&self, pair: &Pair<'_>) -> Result<Box<dyn Objective>, Unfit> {
         match pair.level {
             Level::Sequence => Ok(Box::new(LabelCrossEntropy)),

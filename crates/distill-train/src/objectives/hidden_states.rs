@@ -2,7 +2,7 @@
 
 use super::layer_map::LayerMap;
 use super::projection::projected;
-use super::{Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, keys_of, one};
+use super::{Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, one};
 use burn::tensor::Tensor;
 use distill_models::{ForwardOptions, ModelOutput};
 use distill_ops::squared_error;
@@ -27,18 +27,6 @@ pub(super) struct HiddenStates {
 }
 
 impl ObjectiveConfig for HiddenStates {
-    fn kind(&self) -> &'static str {
-        KIND.name
-    }
-
-    fn weight(&self) -> f64 {
-        self.weight
-    }
-
-    fn keys(&self) -> serde_json::Value {
-        keys_of(self)
-    }
-
     fn build(&self, pair: &Pair<'_>) -> Result<Box<dyn Objective>, Unfit> {
         let teacher = pair.inner_teacher(KIND.name)?;
         let layers = self.layer_map.pairs(pair.student.num_hidden_layers(), teacher.num_hidden_layers())?;

@@ -1,6 +1,6 @@
 //! The losses of a run together: their weights, what they need, what they are divided by.
 
-use super::{Objective, ObjectiveConfig, Outputs, Pair, Unfit, Unit};
+use super::{LossConfig, Objective, Outputs, Pair, Unfit, Unit};
 use burn::tensor::Tensor;
 use distill_data::{Batch, IGNORED_LABEL};
 use distill_models::ForwardOptions;
@@ -69,16 +69,16 @@ impl Losses {
     ///
     /// # Errors
     /// Each loss that cannot be had, by its number.
-    pub fn build(configs: &[Box<dyn ObjectiveConfig>], pair: &Pair<'_>) -> Result<Self, Vec<(usize, Unfit)>> {
+    pub fn build(configs: &[LossConfig], pair: &Pair<'_>) -> Result<Self, Vec<(usize, Unfit)>> {
         let (mut built, mut unfit): (Vec<WeightedObjective>, _) = (Vec::new(), Vec::new());
         for (index, config) in configs.iter().enumerate() {
-            let earlier = configs[..index].iter().filter(|other| other.kind() == config.kind()).count();
+            let earlier = configs[..index].iter().filter(|other| other.kind == config.kind).count();
             let name = match earlier {
-                0 => config.kind().to_owned(),
-                earlier => format!("{}_{}", config.kind(), earlier + 1),
+                0 => config.kind.to_owned(),
+                earlier => format!("{}_{}", config.kind, earlier + 1),
             };
             match config.build(pair) {
-                Ok(objective) => built.push(WeightedObjective { name, weight: config.weight(), objective }),
+                Ok(objective) => built.push(WeightedObjective { name, weight: config.weight, objective }),
                 Err(reason) => unfit.push((index, reason)),
             }
         }

@@ -1,7 +1,7 @@
 //! Cross entropy of hidden tokens; Devlin et al. 2018, §3.1 (arXiv:1810.04805).
 
 use super::hard_labels::LabelCrossEntropy;
-use super::{Level, Objective, ObjectiveConfig, ObjectiveKind, Pair, Unfit, keys_of, one};
+use super::{Level, Objective, ObjectiveConfig, ObjectiveKind, Pair, Unfit, one};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,18 +19,6 @@ pub(super) struct MaskedLm {
 }
 
 impl ObjectiveConfig for MaskedLm {
-    fn kind(&self) -> &'static str {
-        KIND.name
-    }
-
-    fn weight(&self) -> f64 {
-        self.weight
-    }
-
-    fn keys(&self) -> serde_json::Value {
-        keys_of(self)
-    }
-
     fn build(&self, pair: &Pair<'_>) -> Result<Box<dyn Objective>, Unfit> {
         match pair.level {
             Level::Token => Ok(Box::new(LabelCrossEntropy)),

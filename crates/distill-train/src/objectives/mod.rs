@@ -1,6 +1,6 @@
 //! What a run minimises: one file a loss, one line in [`OBJECTIVES`].
 //!
-//! A recipe's loss is parsed into an [`ObjectiveConfig`], which needs no model; with the sizes of student and teacher
+//! A recipe's loss is parsed into a [`LossConfig`], which needs no model; with the sizes of student and teacher
 //! ([`Pair`]) it becomes an [`Objective`]. [`Losses`] are those of a run with their weights.
 
 mod attention;
@@ -44,10 +44,10 @@ pub struct ObjectiveKind {
 }
 
 /// Reads the keys of a loss.
-pub type ParseObjective = fn(&Component, &mut Vec<Fault>) -> Option<Box<dyn ObjectiveConfig>>;
+pub type ParseObjective = fn(&Component, &mut Vec<Fault>) -> Option<LossConfig>;
 
 impl ObjectiveKind {
-    const fn of<C: ObjectiveConfig + DeserializeOwned + JsonSchema + 'static>(
+    const fn of<C: ObjectiveConfig + Serialize + DeserializeOwned + JsonSchema + 'static>(
         name: &'static str,
         needs_teacher: bool,
     ) -> Self {
@@ -56,9 +56,39 @@ impl ObjectiveKind {
             needs_teacher,
             schema: schema_of::<C>,
             parse: |component, faults| {
-                component.parse::<C>(faults).map(|config| Box::new(config) as Box<dyn ObjectiveConfig>)
+                let config = component.parse::<C>(faults)?;
+                let kind = OBJECTIVES.iter().find(|kind| kind.name == component.name)?;
+                Some(LossConfig::new(kind, config))
             },
         }
+    }
+}
+
+/// A loss as a recipe asks for it.
+#[derive(Debug)]
+pub struct LossConfig {
+    /// `kind` in recipes.
+    pub kind: &'static str,
+    /// Factor on its value in the sum that is minimised.
+    pub weight: f64,
+    /// Its keys, without `kind`, defaults filled in.
+    pub keys: serde_json::Value,
+    config: Box<dyn ObjectiveConfig>,
+}
+
+impl LossConfig {
+    fn new<C: ObjectiveConfig + Serialize + 'static>(kind: &ObjectiveKind, config: C) -> Self {
+        let keys = serde_json::to_value(&config).unwrap_or_default();
+        let weight = keys.get("weight").and_then(serde_json::Value::as_f64).unwrap_or(one());
+        Self { kind: kind.name, weight, keys, config: Box::new(config) }
+    }
+
+    /// The loss between these two.
+    ///
+    /// # Errors
+    /// [`Unfit`] where student and teacher cannot be compared so.
+    pub fn build(&self, pair: &Pair<'_>) -> Result<Box<dyn Objective>, Unfit> {
+        self.config.build(pair)
     }
 }
 
@@ -78,27 +108,10 @@ pub const OBJECTIVES: &[ObjectiveKind] = &[
     masked_lm::KIND,
 ];
 
-/// A loss as a recipe asks for it.
-pub trait ObjectiveConfig: fmt::Debug + Send + Sync {
-    /// `kind` in recipes.
-    fn kind(&self) -> &'static str;
-
-    /// Factor on its value in the sum that is minimised.
-    fn weight(&self) -> f64;
-
-    /// The keys as JSON, without `kind`, defaults filled in.
-    fn keys(&self) -> serde_json::Value;
-
-    /// The loss between these two.
-    ///
-    /// # Errors
-    /// [`Unfit`] where student and teacher cannot be compared so.
+/// The keys of a kind of loss, its `weight` among them.
+trait ObjectiveConfig: fmt::Debug + Send + Sync {
+    /// As [`LossConfig::build`].
     fn build(&self, pair: &Pair<'_>) -> Result<Box<dyn Objective>, Unfit>;
-}
-
-/// A config's keys as JSON.
-fn keys_of(config: &impl Serialize) -> serde_json::Value {
-    serde_json::to_value(config).unwrap_or_default()
 }
 
 /// Default of every `weight`.

@@ -1,7 +1,7 @@
 //! Relations among queries, keys and values of one layer; MiniLM v2, Wang et al. 2021, §3 (arXiv:2012.15828).
 
 use super::token_rows::token_mask;
-use super::{Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, keys_of, one};
+use super::{Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, one};
 use burn::tensor::Tensor;
 use distill_models::{ForwardOptions, Layers};
 use distill_ops::forward_kl;
@@ -34,18 +34,6 @@ pub(super) struct Relations {
 }
 
 impl ObjectiveConfig for Relations {
-    fn kind(&self) -> &'static str {
-        KIND.name
-    }
-
-    fn weight(&self) -> f64 {
-        self.weight
-    }
-
-    fn keys(&self) -> serde_json::Value {
-        keys_of(self)
-    }
-
     fn build(&self, pair: &Pair<'_>) -> Result<Box<dyn Objective>, Unfit> {
         let teacher = pair.inner_teacher(KIND.name)?;
         let (narrow, wide) = (pair.student.hidden_size(), teacher.hidden_size());

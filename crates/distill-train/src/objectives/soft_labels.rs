@@ -2,8 +2,7 @@
 
 use super::token_rows::token_rows;
 use super::{
-    Level, Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, TeacherOutput, Unfit, Unit,
-    keys_of, one,
+    Level, Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, TeacherOutput, Unfit, Unit, one,
 };
 use burn::tensor::{Tensor, activation};
 use distill_ops::forward_kl;
@@ -33,18 +32,6 @@ fn two() -> f64 {
 }
 
 impl ObjectiveConfig for SoftLabels {
-    fn kind(&self) -> &'static str {
-        KIND.name
-    }
-
-    fn weight(&self) -> f64 {
-        self.weight
-    }
-
-    fn keys(&self) -> serde_json::Value {
-        keys_of(self)
-    }
-
     fn build(&self, pair: &Pair<'_>) -> Result<Box<dyn Objective>, Unfit> {
         let teacher = pair.any_teacher(KIND.name)?;
         if pair.level == Level::Token {
