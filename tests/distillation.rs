@@ -385,7 +385,8 @@ fn losses_that_ask_no_teacher_load_none() {
 #[test]
 fn transfer_texts_are_labelled_by_the_teacher() {
     let folder = teacher_folder();
-    let corpus = std::fs::read_to_string(folder.path().join("corpus.txt")).expect("reads");
+    // None of them is a validation or test row, which would be left out.
+    let corpus = std::fs::read_to_string("../../datasets/support_tickets/unlabelled.txt").expect("reads");
     let some = |skip: usize, take: usize| corpus.lines().skip(skip).take(take).flat_map(|line| [line, "\n"]);
     write(folder.path().join("more.txt"), some(300, 60).collect::<String>());
     let rows = some(400, 60).filter(|line| *line != "\n").map(|line| format!("\"{line}\",?\n"));
@@ -405,6 +406,13 @@ fn transfer_texts_are_labelled_by_the_teacher() {
     }
     assert!(!student(folder.path(), &["--overwrite"]).asked(), "each file has its own cache");
     assert_usable(folder.path());
+
+    let own = "method = \"soft_labels\"\ntransfer_data = \"train.csv\"";
+    let recipe = Recipe { distill: own, ..Recipe::default() };
+    let left_out = "20 texts of `transfer_data` are left out: they are validation or test rows";
+    assert!(recipe.run(folder.path()).messages().contains(&left_out));
+    let record = support::read_json(folder.path().join("student/run.json"));
+    assert_eq!(record["rows"]["train"], 180 + ROWS - 20);
 
     let unused = "losses = [{ kind = \"hard_labels\" }]\ntransfer_data = \"more.txt\"";
     let events = Recipe { distill: unused, ..Recipe::default() }.run(folder.path());

@@ -128,6 +128,14 @@ fn assert_learnt(out: &str, names: &[&str]) {
     }
 }
 
+/// How many files of changed copies lie in the cache beside the runs.
+fn augmented_files() -> usize {
+    let files = std::fs::read_dir(here().join(".teacher-cache")).expect("a cache");
+    files
+        .filter(|file| file.as_ref().expect("a file").path().extension().is_some_and(|end| end == "jsonl"))
+        .count()
+}
+
 fn config(out: &str) -> Value {
     read_json(here().join(out).join("config.json"))
 }
@@ -239,6 +247,8 @@ fn tinybert_goes_through_its_three_stages() {
             .map(|file| file["rows"].as_u64().expect("rows"))
             .sum()
     };
+    // The third stage finds what the second one made.
+    assert_eq!(augmented_files(), 1);
     // Four copies of each of the 570 rows, but for those that came out the same.
     assert!((2000..=4 * 570).contains(&copied(&record)), "{} copies", copied(&record));
     assert!(accuracy(&record) > 0.5, "accuracy {}", accuracy(&record));

@@ -289,7 +289,8 @@ fn the_model_is_distilled_into_one_of_a_quarter_of_its_size() {
     assert!(accuracies[1] >= 0.99 * accuracies[0], "teacher and student: {accuracies:?}");
     let parameters = [&teacher, &record].map(|record| number(&record["model"]["parameters"]));
     assert!(4.0 * parameters[1] <= parameters[0], "teacher and student: {parameters:?}");
-    assert_eq!(record["distillation"]["transfer_rows"], 3000 + 6000);
+    // The rows that are kept for measuring are not learnt from their teacher either.
+    assert_eq!(record["distillation"]["transfer_rows"], 3000 + 6000 - 200);
     let answers = run(here(), &["predict", student, "--text", "where is my parcel?"]).success();
     assert_eq!(rows(&answers.stdout)[0]["label"], "shipping");
 }
