@@ -15,6 +15,7 @@ mod attention_pairs;
 mod attention_products;
 mod attention_rows;
 mod attention_scratch;
+mod cosine;
 mod cross_entropy;
 mod dropout;
 mod embedding;
@@ -28,6 +29,7 @@ mod pieces;
 mod product;
 mod random_mask;
 mod reduce;
+mod relations;
 mod squared_error;
 mod vector_math;
 
@@ -35,6 +37,7 @@ pub(crate) use activation::{Curve, silu_gated, silu_gated_backward};
 pub(crate) use adamw::{AdamWScalars, adamw};
 pub(crate) use attention::{AttentionArgs, AttentionForward, AttentionShape, HeadRows, ScoreBias, attention};
 pub(crate) use attention_backward::{AttentionGradientArgs, attention_backward};
+pub(crate) use cosine::{cosine_distance, cosine_distance_backward};
 pub(crate) use cross_entropy::{
     SoftmaxRow, cross_entropy, cross_entropy_backward, forward_kl, forward_kl_backward,
 };
@@ -47,6 +50,7 @@ pub(crate) use pieces::zeros;
 pub(crate) use product::{Activated, Matrix, Onto, PackedRight, product, product_packed};
 pub(crate) use random_mask::RandomMask;
 pub(crate) use reduce::{column_sums, sum_of_squares};
+pub(crate) use relations::{RelationShape, relation_kl, relation_kl_backward};
 pub(crate) use squared_error::{
     CountedScores, score_error, score_error_backward, squared_error, squared_error_backward,
 };

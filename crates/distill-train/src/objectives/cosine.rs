@@ -1,18 +1,15 @@
 //! The direction of the last hidden states; Sanh et al. 2019, §3 (arXiv:1910.01108).
 
 use super::projection::projected;
-use super::token_rows::token_mask;
 use super::{Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, one};
 use burn::tensor::Tensor;
 use distill_models::ForwardOptions;
+use distill_ops::cosine_distance;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The line of the registry.
 pub(super) const KIND: ObjectiveKind = ObjectiveKind::of::<Cosine>("cosine", true);
-
-/// Keeps the length of a zero vector from being divided by; PyTorch's.
-const EPSILON: f64 = 1e-12;
 
 /// `1 − cos(student, teacher)` of the last hidden states, mean over tokens; a learned projection where widths differ.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -50,10 +47,7 @@ impl Objective for Directions {
         let student = last(outputs.student.last_hidden_state.as_ref());
         let student = projected(student, self.projection, outputs.projection);
         let teacher = last(outputs.teacher_output().last_hidden_state.as_ref());
-        let dot = |a: &Tensor<3>, b: &Tensor<3>| (a.clone() * b.clone()).sum_dim(2).squeeze_dim::<2>(2);
-        let lengths = (dot(&student, &student) + EPSILON) * (dot(&teacher, &teacher) + EPSILON);
-        let cosine = dot(&student, &teacher) / lengths.sqrt();
-        ((cosine.neg() + 1.0) * token_mask(outputs.targets)).sum()
+        cosine_distance(student, teacher, outputs.targets.attention_mask)
     }
 }
 

@@ -1,18 +1,14 @@
 //! Relations among queries, keys and values of one layer; MiniLM v2, Wang et al. 2021, §3 (arXiv:2012.15828).
 
-use super::token_rows::token_mask;
 use super::{Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, one};
 use burn::tensor::Tensor;
 use distill_models::{ForwardOptions, Layers};
-use distill_ops::forward_kl;
+use distill_ops::relation_kl;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The line of the registry.
 pub(super) const KIND: ObjectiveKind = ObjectiveKind::of::<Relations>("relations", true);
-
-/// Added to the relation to a padded key: its probability is exactly zero.
-const MASKED: f64 = -1e9;
 
 /// `⅓ Σ KL(softmax(T Tᵗ / √d) ‖ softmax(S Sᵗ / √d))` over queries, keys and values, mean over relation heads and tokens;
 /// the student's last layer, one layer of the teacher, any widths.
@@ -82,22 +78,10 @@ impl Objective for SelfRelations {
     }
 
     fn loss_sum(&self, outputs: &Outputs<'_>) -> Tensor<1> {
-        let [batch, seq] = outputs.targets.shape;
-        let mask = token_mask(outputs.targets);
-        let queries = mask.clone().reshape([batch, 1, seq, 1]);
-        let keys = (mask.neg() + 1.0).reshape([batch, 1, 1, seq]) * MASKED;
-        let relations = |x: &Tensor<3>| {
-            let heads = self.relation_heads;
-            let size = x.dims()[2] / heads;
-            let x = x.clone().reshape([batch, seq, heads, size]).swap_dims(1, 2);
-            let products = (x.clone() * (size as f64).sqrt().recip()).matmul(x.transpose());
-            // The row of a padded query is the same on both sides: it adds nothing, and has no gradient.
-            (products * queries.clone() + keys.clone()).reshape([batch * heads * seq, seq])
-        };
         let [students, teachers] = outputs.queries_keys_values(self.student_layer, self.teacher_layer);
-        let [students, teachers] = [students, teachers].map(|of| of.map(|x| relations(&x)));
-        let sum =
-            students.into_iter().zip(teachers).map(|(student, teacher)| forward_kl(student, teacher, 1.0));
+        let (mask, heads) = (outputs.targets.attention_mask, self.relation_heads);
+        let of_pair = |(student, teacher)| relation_kl(student, teacher, mask, heads);
+        let sum = students.into_iter().zip(teachers).map(of_pair);
         let sum = sum.reduce(|sum, next| sum + next).expect("there are queries, keys and values");
         sum / (3.0 * self.relation_heads as f64)
     }

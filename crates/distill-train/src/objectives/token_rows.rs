@@ -18,9 +18,3 @@ pub(super) fn token_rows(
     let rows = Tensor::<1, Int>::from_data(TensorData::new(kept, [count]), targets.device);
     (student.select(0, rows.clone()), teacher.select(0, rows))
 }
-
-/// 1 for tokens, 0 for padding: `[batch, seq]`.
-pub(super) fn token_mask(targets: &Targets<'_>) -> Tensor<2> {
-    let mask: Vec<f32> = targets.attention_mask.iter().map(|&kept| f32::from(u8::from(kept != 0))).collect();
-    Tensor::from_data(TensorData::new(mask, targets.shape), targets.device)
-}
