@@ -25,6 +25,8 @@ pub mod plan;
 pub mod predictions;
 pub mod predictor;
 pub mod prepare;
+mod read_data;
+pub mod read_model;
 pub mod recipe_checks;
 pub mod record;
 pub mod report;

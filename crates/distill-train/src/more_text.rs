@@ -3,7 +3,9 @@
 use crate::augment::{AugmentSettings, Replacements, augment, check_model};
 use crate::error::TrainError;
 use crate::events::Observer;
-use crate::prepare::{Prepared, model_folder, read_texts};
+use crate::prepare::Prepared;
+use crate::read_data::read_texts;
+use crate::read_model::model_folder;
 use crate::rows::Rows;
 use crate::teacher::{TeacherSource, teacher_cache};
 use distill_recipe::{AugmentTable, Column, DataFormat, DataTable, OneOrMany, Recipe, ReplacementsChoice};

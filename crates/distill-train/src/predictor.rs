@@ -4,7 +4,7 @@ use crate::computing::{Computing, precision_for};
 use crate::error::TrainError;
 use crate::evaluate::{Batching, logits_of, predict_rows};
 use crate::events::{Event, Observer};
-use crate::prepare::model_folder;
+use crate::read_model::model_folder;
 use crate::rows::{Rows, Source, TokenizedRows, padding, tokenize};
 use distill_data::tokenizer::Tokenizer;
 use distill_data::{DataSpec, LabelMap, LabelSource, collate_sequences, fetch, scan_classification};

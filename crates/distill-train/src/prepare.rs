@@ -9,31 +9,23 @@ use crate::more_text::check_namer;
 use crate::objectives::{Level, LossConfig, Losses, Pair, Projection, Unfit};
 use crate::parameter_groups::GroupRules;
 use crate::plan::{disk_need, encoder_size, memory_need};
+use crate::read_data::read_data;
+use crate::read_model::{model_folder, read_config, read_model};
 use crate::recipe_checks::{losses_of, metric_of, task_of, validate};
 use crate::record::DataFile;
 use crate::report::ChosenMetric;
-use crate::rows::{Rows, Source, TokenizedRows};
+use crate::rows::{Rows, TokenizedRows};
 use crate::tasks::Task;
 use crate::teacher::{PreparedTeacher, prepare_teachers};
 use burn::tensor::Device;
-use distill_data::hub::{self, Download, ModelReference};
 use distill_data::tokenizer::{Tokenizer, TokenizerKind, TrainConfig};
-use distill_data::{
-    Column, DataError, DataSpec, Format, LabelMap, LabelSource, LabelStart, Masking, fetch,
-    scan_classification, scan_texts, seeded_subset, stratified_split,
-};
-use distill_models::{
-    ConfigError, EncoderConfig, HeadPolicy, LayerChoice, LoadRequest, Loaded, ModelConfig, StudentError,
-    StudentReport, StudentRequest, Task as ModelTask, find, from_scratch, load, student_config,
-    student_from_teacher,
-};
+use distill_data::{LabelMap, Masking};
+use distill_models::{EncoderConfig, Loaded, ModelConfig, StudentReport, Task as ModelTask};
 use distill_ops::{DeviceSpec, Precision, resolve};
 use distill_recipe::{
-    Component, DataFormat, DataTable, Faults, FromTeacher, ModelTable, Recipe, STAGE_FOLDER, Spread,
-    StudentLayers, TeacherTable, TokenizerTraining,
+    Faults, FromTeacher, ModelTable, Recipe, STAGE_FOLDER, TeacherTable, TokenizerTraining,
 };
 use regex::Regex;
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -322,183 +314,6 @@ fn freeze_patterns(recipe: &Recipe) -> Result<Vec<Regex>, Faults> {
     if faults.is_empty() { Ok(patterns) } else { Err(recipe.faults(faults)) }
 }
 
-struct Data {
-    train: Rows,
-    validation: Option<Rows>,
-    test: Option<Rows>,
-    transfer: Vec<Rows>,
-    files: Vec<DataFile>,
-    labels: Option<LabelMap>,
-    notes: Vec<String>,
-    warnings: Vec<String>,
-}
-
-fn read_data(recipe: &Recipe, task: &Task, observer: &mut dyn Observer) -> Result<Data, TrainError> {
-    let table = &recipe.data;
-    let mut files = Vec::new();
-    let start = table.labels_start.map(|start| if start == 0 { LabelStart::Zero } else { LabelStart::One });
-    let infer = match task {
-        Task::Classification(task) => Some(LabelSource::Infer { names: task.labels.as_deref(), start }),
-        Task::MaskedLanguageModeling(_) => None,
-    };
-    let train = read_source(&table.train, table, infer, "train", &mut files, observer)?;
-    let labels = train.scan.label_map.clone();
-    if infer.is_some() && labels.is_none() {
-        return Err(DataError::NoLabelColumn.into());
-    }
-    let mut read =
-        |sources: &[String], used_as, labels: Option<LabelSource<'_>>, observer: &mut dyn Observer| {
-            let source = read_source(sources, table, labels, used_as, &mut files, observer)?;
-            Ok::<_, TrainError>(Rows::all(Arc::new(source)))
-        };
-    let known = labels.as_ref().map(LabelSource::Map);
-    let given =
-        table.validation.as_ref().map(|sources| read(sources, "validation", known, observer)).transpose()?;
-    let test = table.test.as_ref().map(|sources| read(sources, "test", known, observer)).transpose()?;
-    let transfer = recipe.distill.as_ref().and_then(|distill| distill.table.transfer_data.as_ref());
-    let mut transfer = transfer.map(|sources| read(sources, "transfer", None, observer)).transpose()?;
-    let mut train = Rows::all(Arc::new(train));
-    if let Some(max_rows) = table.max_rows {
-        train.rows = seeded_subset(train.len(), max_rows, recipe.seed);
-    }
-    let (train, validation) = match given {
-        Some(validation) => (train, Some(validation)),
-        None => split_off(train, table.validation_fraction, recipe.seed)?,
-    };
-    if train.is_empty() {
-        let help = "lower `validation_fraction`, or give more rows".to_owned();
-        return Err(TrainError::Unusable { message: "no rows are left to train on".to_owned(), help });
-    }
-    let (mut warnings, mut notes) = (Vec::new(), Vec::new());
-    if let Some(rows) = transfer.take() {
-        let (all, held_out) = (rows.len(), [&validation, &test].into_iter().flatten().collect::<Vec<_>>());
-        let rows = rows.without(&held_out)?;
-        let left_out = all - rows.len();
-        if left_out > 0 {
-            notes.push(format!(
-                "{left_out} texts of `transfer_data` are left out: they are validation or test rows"
-            ));
-        }
-        transfer = Some(rows);
-    }
-    let present: HashSet<u32> = train.labels().collect();
-    for (id, name) in labels.iter().flat_map(LabelMap::names).enumerate() {
-        if !present.contains(&(id as u32)) {
-            warnings.push(format!("the label `{name}` has no training row"));
-        }
-    }
-    Ok(Data {
-        train,
-        validation,
-        test,
-        transfer: transfer.into_iter().collect(),
-        files,
-        labels,
-        notes,
-        warnings,
-    })
-}
-
-/// Takes the validation part out of the training rows.
-fn split_off(rows: Rows, fraction: f64, seed: u64) -> Result<(Rows, Option<Rows>), TrainError> {
-    // Rows without labels are one class.
-    let labels: Vec<u32> = match rows.source.scan.labels {
-        Some(_) => rows.labels().collect(),
-        None => vec![0; rows.len()],
-    };
-    let split = stratified_split(&labels, fraction, seed)?;
-    let part = |positions: &[usize]| Rows {
-        source: rows.source.clone(),
-        rows: positions.iter().filter_map(|&position| rows.rows.get(position).copied()).collect(),
-    };
-    let validation = (!split.validation.is_empty()).then(|| part(&split.validation));
-    Ok((part(&split.train), validation))
-}
-
-fn read_source(
-    sources: &[String],
-    table: &DataTable,
-    labels: Option<LabelSource<'_>>,
-    used_as: &'static str,
-    files: &mut Vec<DataFile>,
-    observer: &mut dyn Observer,
-) -> Result<Source, TrainError> {
-    let mut spec = fetch(&data_spec(sources, table)?, &mut |download| download_event(download, observer))?;
-    if labels.is_none() {
-        spec.label = None;
-    }
-    let what = format!("reading {used_as} rows");
-    observer.event(&Event::Stage { message: what.clone() });
-    let mut progress = |done| observer.event(&Event::Progress { what: what.clone(), done, total: None });
-    let scan = match labels {
-        Some(labels) => scan_classification(&spec, labels, &mut progress)?,
-        None => scan_texts(&spec, &mut progress)?,
-    };
-    files.extend(scan.files.iter().map(|file| DataFile {
-        used_as,
-        path: file.path.clone(),
-        sha256: file.sha256.clone(),
-        bytes: file.bytes,
-        rows: file.rows,
-    }));
-    Ok(Source { spec, scan })
-}
-
-/// Texts without labels.
-pub(crate) fn read_texts(
-    sources: &[String],
-    table: &DataTable,
-    used_as: &'static str,
-    files: &mut Vec<DataFile>,
-    observer: &mut dyn Observer,
-) -> Result<Source, TrainError> {
-    read_source(sources, table, None, used_as, files, observer)
-}
-
-fn data_spec(sources: &[String], table: &DataTable) -> Result<DataSpec, DataError> {
-    let format = |format: DataFormat| {
-        Format::from_name(match format {
-            DataFormat::Csv => "csv",
-            DataFormat::Tsv => "tsv",
-            DataFormat::Jsonl => "jsonl",
-            DataFormat::Parquet => "parquet",
-            DataFormat::Text => "text",
-        })
-    };
-    let column = |column: &distill_recipe::Column| match column {
-        distill_recipe::Column::Name(name) => Column::Name(name.clone()),
-        distill_recipe::Column::Number(number) => Column::Number(*number),
-    };
-    Ok(DataSpec {
-        sources: sources.to_vec(),
-        format: table.format.map(format).transpose()?,
-        header: table.header,
-        delimiter: table.delimiter,
-        text: table.text.iter().map(column).collect(),
-        label: Some(column(&table.label)),
-    })
-}
-
-/// The folder of a model that is named by its path or by its hub id; downloads it in the latter case.
-///
-/// # Errors
-/// [`TrainError::Hub`].
-pub fn model_folder(reference: &str, observer: &mut dyn Observer) -> Result<PathBuf, TrainError> {
-    match hub::parse_model_reference(reference)? {
-        ModelReference::Folder(folder) => Ok(folder),
-        ModelReference::Hub { id, revision } => {
-            observer.event(&Event::Stage { message: format!("looking for `{id}` on the hub") });
-            let mut progress = |download: Download<'_>| download_event(download, observer);
-            Ok(hub::model_files(&id, revision.as_deref(), &mut progress)?)
-        }
-    }
-}
-
-fn download_event(download: Download<'_>, observer: &mut dyn Observer) {
-    let what = format!("downloading {}", download.file);
-    observer.event(&Event::Progress { what, done: download.bytes, total: Some(download.total) });
-}
-
 fn read_tokenizer(
     recipe: &Recipe,
     model: Option<&Path>,
@@ -546,134 +361,6 @@ fn train_config(training: &TokenizerTraining) -> TrainConfig {
         min_frequency: training.min_frequency,
         lowercase: training.lowercase,
     }
-}
-
-fn read_model(
-    recipe: &Recipe,
-    folder: Option<&Path>,
-    tokenizer: &Tokenizer,
-    task: ModelTask,
-    device: &Device,
-    observer: &mut dyn Observer,
-) -> Result<(Loaded, Option<StudentReport>), TrainError> {
-    let (seed, device, dropout) = (recipe.seed, device.clone().autodiff(), recipe.train.dropout);
-    match (&recipe.model, folder) {
-        (ModelTable::Scratch(component), _) => {
-            observer.event(&Event::Stage { message: format!("making a new {} model", component.name) });
-            let architecture =
-                find(&component.name).map_err(|error| scratch_faults(recipe, component, vec![error]))?;
-            let (table, pad) = (scratch_table(component), tokenizer.pad_token_id().unwrap_or(0));
-            let request = LoadRequest { task, seed, device, dropout, head: HeadPolicy::Reinitialise };
-            let loaded = from_scratch(architecture, &table, tokenizer.vocab_size(), pad, request)
-                .map_err(|errors| scratch_faults(recipe, component, errors))?;
-            Ok((loaded, None))
-        }
-        (ModelTable::FromTeacher(student), folder) => {
-            observer.event(&Event::Stage { message: "making the student of its teacher".to_owned() });
-            let request = student_request(student, task, seed, device, dropout);
-            let (loaded, report) = student_from_teacher(folder.unwrap_or(Path::new("")), request)
-                .map_err(|error| student_error(recipe, student, error))?;
-            Ok((loaded, Some(report)))
-        }
-        (ModelTable::Pretrained { path }, folder) => {
-            observer.event(&Event::Stage { message: format!("loading `{path}`") });
-            let folder = folder.unwrap_or(Path::new(path));
-            let request = LoadRequest { task, seed, device, dropout, head: HeadPolicy::Reinitialise };
-            Ok((load(folder, request)?, None))
-        }
-    }
-}
-
-/// What a student of this table is made of.
-fn student_request(
-    student: &FromTeacher,
-    task: ModelTask,
-    seed: u64,
-    device: Device,
-    dropout: Option<f64>,
-) -> StudentRequest {
-    let layers = student.layers.as_ref().map(|layers| match layers {
-        StudentLayers::Numbers(numbers) => LayerChoice::Explicit(numbers.clone()),
-        StudentLayers::Spread(Spread::Even) => {
-            LayerChoice::Even { num_hidden_layers: student.num_hidden_layers.unwrap_or(1) }
-        }
-    });
-    let mut sizes = student.sizes.clone();
-    if layers.is_some() {
-        sizes.remove("num_hidden_layers");
-    }
-    StudentRequest {
-        layers,
-        architecture: student.architecture.clone(),
-        sizes,
-        load: LoadRequest { task, seed, device, dropout, head: HeadPolicy::Reinitialise },
-    }
-}
-
-/// What is wrong with the table of a student, at the keys that it is about.
-fn student_error(recipe: &Recipe, student: &FromTeacher, error: StudentError) -> TrainError {
-    let fault = |key: &str, message: String| student.fault_at(key, message, None);
-    match error {
-        StudentError::Model(error) => error.into(),
-        StudentError::Config(errors) => {
-            let faults =
-                errors.into_iter().map(|error| fault(error.key().unwrap_or_default(), error.to_string()));
-            recipe.faults(faults.collect()).into()
-        }
-        error => {
-            let key = match &error {
-                StudentError::LayersOfOtherSize { key, .. } => key.as_str(),
-                StudentError::Wider { key, .. } => key,
-                StudentError::LayersNotChosen { .. } => "num_hidden_layers",
-                StudentError::LayersOfAnotherArchitecture { .. } => "architecture",
-                StudentError::Projection { .. } => "init",
-                _ => "layers",
-            };
-            recipe.faults(vec![fault(key, error.to_string())]).into()
-        }
-    }
-}
-
-/// The configuration alone: sizes are checked before the weights take their memory.
-fn read_config(
-    recipe: &Recipe,
-    folder: Option<&Path>,
-    tokenizer: &Tokenizer,
-    task: &ModelTask,
-    device: &Device,
-) -> Result<Box<dyn EncoderConfig>, TrainError> {
-    match (&recipe.model, folder) {
-        (ModelTable::Pretrained { path }, folder) => {
-            Ok(ModelConfig::read(folder.unwrap_or(Path::new(path)))?.encoder)
-        }
-        (ModelTable::FromTeacher(student), folder) => {
-            let request = student_request(student, task.clone(), recipe.seed, device.clone(), None);
-            let config = student_config(folder.unwrap_or(Path::new("")), &request);
-            Ok(config.map_err(|error| student_error(recipe, student, error))?.encoder)
-        }
-        (ModelTable::Scratch(component), _) => {
-            let faults = |errors| TrainError::from(scratch_faults(recipe, component, errors));
-            let architecture = find(&component.name).map_err(|error| faults(vec![error]))?;
-            let pad = tokenizer.pad_token_id().unwrap_or(0);
-            architecture.from_scratch(&scratch_table(component), tokenizer.vocab_size(), pad).map_err(faults)
-        }
-    }
-}
-
-/// The table of a component without its tag.
-fn scratch_table(component: &Component) -> serde_json::Value {
-    let mut table = component.to_json();
-    if let Some(table) = table.as_object_mut() {
-        table.remove(&component.tag);
-    }
-    table
-}
-
-/// What is wrong with the table of a model from scratch, at the keys that it is about.
-fn scratch_faults(recipe: &Recipe, component: &Component, errors: Vec<ConfigError>) -> Faults {
-    let fault =
-        |error: ConfigError| component.fault_at(error.key().unwrap_or_default(), error.to_string(), None);
-    recipe.faults(errors.into_iter().map(fault).collect())
 }
 
 /// Whether tokens and lengths fit the model.

@@ -1,18 +1,17 @@
 //! A run from its recipe to its files.
 
 use crate::checkpoint::{Checkpoint, CheckpointStore, LoopState};
-use crate::datasets::{Datasets, tokenize, tokenize_by};
+use crate::datasets::{Datasets, tokenize};
 use crate::error::TrainError;
 use crate::evaluate::{Batching, guess_tokens, measure_losses, predict_unless};
 use crate::events::{Event, Observer};
 use crate::examples::Examples;
-use crate::fingerprint::{differences, fingerprint, recipe_fingerprint, weights_hash};
+use crate::fingerprint::{differences, fingerprint, recipe_fingerprint};
 use crate::more_text::add_copies;
 use crate::objectives::Projection;
 use crate::optimizer::Optimizer;
 use crate::plan::{
-    activations, distillation_plan, memory_need, model_plan, model_size, row_counts, steps,
-    teacher_is_cached, teacher_memory,
+    activations, distillation_plan, memory_need, model_plan, model_size, row_counts, steps, teacher_memory,
 };
 use crate::predictions::write_predictions;
 use crate::prepare::{Prepared, Shortage, prepare};
@@ -21,7 +20,7 @@ use crate::report::{ChosenMetric, Report};
 use crate::rows::{Rows, TokenizedRows};
 use crate::run_folder::{PREDICTIONS_FILE, RECIPE_FILE, RUN_FILE, RunFolder, Start, Status, check};
 use crate::schedule::Schedule;
-use crate::teacher::{Asked, Caching, Teacher, TeacherRows, teacher_cache};
+use crate::teacher::Teachers;
 use crate::trainer::{LoopEnd, LoopSettings, Measure, Trainer};
 use distill_eval::{ClassificationReport, Predictions};
 use distill_models::{HeadPolicy, LoadRequest, Model, load, save};
@@ -381,68 +380,6 @@ fn measure_head(
     let predictions = predict_unless(interrupt, model.as_ref(), &examples.rows, batching, progress)?;
     let report = ClassificationReport::from_predictions(&predictions, labels)?;
     Ok((Report::Classification(Box::new(report)), Some(predictions)))
-}
-
-/// Makes the teachers of a run answer for some rows.
-struct Teachers<'a> {
-    prepared: &'a Prepared,
-    cache: &'a Path,
-    interrupt: &'a AtomicBool,
-}
-
-impl Teachers<'_> {
-    /// Those of `rows`, the student's tokens of `parts`; `None` without teachers, or where no loss asks them.
-    fn of(
-        &self,
-        parts: &[&Rows],
-        rows: &TokenizedRows,
-        observer: &mut dyn Observer,
-    ) -> Result<Option<Teacher>, TrainError> {
-        let prepared = self.prepared;
-        if prepared.teachers.is_empty() || !prepared.losses.needs().asks_teacher() {
-            return Ok(None);
-        }
-        let (recipe, start) = (&prepared.recipe, prepared.loaded.model.as_ref());
-        let asked = Asked {
-            needs: prepared.losses.needs(),
-            precision: prepared.precision,
-            batch_size: recipe.train.eval_batch_size.unwrap_or(recipe.train.batch_size),
-            max_length: recipe.data.max_length,
-            pad_token_id: prepared.pad_token_id(),
-            device: prepared.device.clone().autodiff(),
-        };
-        let mut members = Vec::with_capacity(prepared.teachers.len());
-        for teacher in &prepared.teachers {
-            let own = match &teacher.own_tokenizer {
-                Some(tokenizer) => {
-                    let max_length = teacher.max_length(recipe.data.max_length);
-                    Some(tokenize_by(tokenizer, parts, max_length, self.cache, observer)?)
-                }
-                None => None,
-            };
-            members.push((teacher, own));
-        }
-        if !teacher_is_cached(prepared) {
-            return Teacher::live(members, asked, start).map(Some);
-        }
-        let table = recipe.distill.as_ref().map(|distill| &distill.table);
-        let folder = recipe.data.cache_dir.clone().unwrap_or_else(|| teacher_cache(&recipe.output_dir));
-        let own_start = recipe.teacher.as_ref().is_some_and(|teacher| teacher.self_distillation);
-        let caching = Caching {
-            folder: &folder,
-            dtype: table.map(|table| table.cache_dtype).unwrap_or_default(),
-            computing: format!("{} {}", describe(&prepared.device), prepared.precision),
-            tokenizer: prepared.tokenizer.hash(),
-            start: if own_start { weights_hash(prepared) } else { String::new() },
-            interrupt: self.interrupt,
-        };
-        let members = members.into_iter().map(|(teacher, own)| TeacherRows {
-            prepared: teacher,
-            rows: own.unwrap_or_else(|| rows.clone()),
-            parts,
-        });
-        Teacher::cached(members.collect(), asked, start, &caching, observer).map(Some)
-    }
 }
 
 /// What `run.json` says of the parts of this run before this one.

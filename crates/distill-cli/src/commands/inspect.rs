@@ -64,7 +64,7 @@ impl Inspect {
 
     fn show_model(&self, reference: &str, context: &Context) -> Result<(), Failure> {
         let mut observer = context.voice.observer();
-        let folder = distill_train::prepare::model_folder(reference, observer.as_mut());
+        let folder = distill_train::read_model::model_folder(reference, observer.as_mut());
         drop(observer);
         let folder = folder?;
         let run = RunHistory::read(&folder);

@@ -2,7 +2,7 @@
 
 use crate::error::TrainError;
 use crate::events::Observer;
-use crate::prepare::model_folder;
+use crate::read_model::model_folder;
 use burn::tensor::Device;
 use distill_models::{Architecture, HeadPolicy, LoadRequest, Loaded, ModelConfig, Task, from_scratch, load};
 use serde::Serialize;

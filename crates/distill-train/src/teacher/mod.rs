@@ -5,9 +5,11 @@
 
 mod cache;
 mod live;
+mod of_run;
 mod prepared;
 
 pub use cache::{CachedLogits, LogitKey, teacher_cache};
 pub(crate) use live::lifted;
 pub use live::{Asked, Caching, Teacher, TeacherRows};
+pub(crate) use of_run::Teachers;
 pub use prepared::{PreparedTeacher, TeacherSource, prepare_teachers};

@@ -5,7 +5,7 @@ use crate::error::TrainError;
 use crate::events::Observer;
 use crate::label_order::label_order;
 use crate::objectives::Level;
-use crate::prepare::model_folder;
+use crate::read_model::model_folder;
 use burn::tensor::Device;
 use distill_data::tokenizer::Tokenizer;
 use distill_models::{HeadPolicy, LoadRequest, Model, ModelConfig, Task, load};

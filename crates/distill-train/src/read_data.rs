@@ -1,0 +1,181 @@
+//! The rows that a recipe names, read and checked: training, validation, test, and texts without labels.
+
+use crate::error::TrainError;
+use crate::events::{Event, Observer};
+use crate::record::DataFile;
+use crate::rows::{Rows, Source};
+use crate::tasks::Task;
+use distill_data::hub::Download;
+use distill_data::{
+    Column, DataError, DataSpec, Format, LabelMap, LabelSource, LabelStart, fetch, scan_classification,
+    scan_texts, seeded_subset, stratified_split,
+};
+use distill_recipe::{DataFormat, DataTable, Recipe};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+pub(crate) struct Data {
+    pub(crate) train: Rows,
+    pub(crate) validation: Option<Rows>,
+    pub(crate) test: Option<Rows>,
+    pub(crate) transfer: Vec<Rows>,
+    pub(crate) files: Vec<DataFile>,
+    pub(crate) labels: Option<LabelMap>,
+    pub(crate) notes: Vec<String>,
+    pub(crate) warnings: Vec<String>,
+}
+
+pub(crate) fn read_data(
+    recipe: &Recipe,
+    task: &Task,
+    observer: &mut dyn Observer,
+) -> Result<Data, TrainError> {
+    let table = &recipe.data;
+    let mut files = Vec::new();
+    let start = table.labels_start.map(|start| if start == 0 { LabelStart::Zero } else { LabelStart::One });
+    let infer = match task {
+        Task::Classification(task) => Some(LabelSource::Infer { names: task.labels.as_deref(), start }),
+        Task::MaskedLanguageModeling(_) => None,
+    };
+    let train = read_source(&table.train, table, infer, "train", &mut files, observer)?;
+    let labels = train.scan.label_map.clone();
+    if infer.is_some() && labels.is_none() {
+        return Err(DataError::NoLabelColumn.into());
+    }
+    let mut read =
+        |sources: &[String], used_as, labels: Option<LabelSource<'_>>, observer: &mut dyn Observer| {
+            let source = read_source(sources, table, labels, used_as, &mut files, observer)?;
+            Ok::<_, TrainError>(Rows::all(Arc::new(source)))
+        };
+    let known = labels.as_ref().map(LabelSource::Map);
+    let given =
+        table.validation.as_ref().map(|sources| read(sources, "validation", known, observer)).transpose()?;
+    let test = table.test.as_ref().map(|sources| read(sources, "test", known, observer)).transpose()?;
+    let transfer = recipe.distill.as_ref().and_then(|distill| distill.table.transfer_data.as_ref());
+    let mut transfer = transfer.map(|sources| read(sources, "transfer", None, observer)).transpose()?;
+    let mut train = Rows::all(Arc::new(train));
+    if let Some(max_rows) = table.max_rows {
+        train.rows = seeded_subset(train.len(), max_rows, recipe.seed);
+    }
+    let (train, validation) = match given {
+        Some(validation) => (train, Some(validation)),
+        None => split_off(train, table.validation_fraction, recipe.seed)?,
+    };
+    if train.is_empty() {
+        let help = "lower `validation_fraction`, or give more rows".to_owned();
+        return Err(TrainError::Unusable { message: "no rows are left to train on".to_owned(), help });
+    }
+    let (mut warnings, mut notes) = (Vec::new(), Vec::new());
+    if let Some(rows) = transfer.take() {
+        let (all, held_out) = (rows.len(), [&validation, &test].into_iter().flatten().collect::<Vec<_>>());
+        let rows = rows.without(&held_out)?;
+        let left_out = all - rows.len();
+        if left_out > 0 {
+            notes.push(format!(
+                "{left_out} texts of `transfer_data` are left out: they are validation or test rows"
+            ));
+        }
+        transfer = Some(rows);
+    }
+    let present: HashSet<u32> = train.labels().collect();
+    for (id, name) in labels.iter().flat_map(LabelMap::names).enumerate() {
+        if !present.contains(&(id as u32)) {
+            warnings.push(format!("the label `{name}` has no training row"));
+        }
+    }
+    Ok(Data {
+        train,
+        validation,
+        test,
+        transfer: transfer.into_iter().collect(),
+        files,
+        labels,
+        notes,
+        warnings,
+    })
+}
+
+/// Takes the validation part out of the training rows.
+fn split_off(rows: Rows, fraction: f64, seed: u64) -> Result<(Rows, Option<Rows>), TrainError> {
+    // Rows without labels are one class.
+    let labels: Vec<u32> = match rows.source.scan.labels {
+        Some(_) => rows.labels().collect(),
+        None => vec![0; rows.len()],
+    };
+    let split = stratified_split(&labels, fraction, seed)?;
+    let part = |positions: &[usize]| Rows {
+        source: rows.source.clone(),
+        rows: positions.iter().filter_map(|&position| rows.rows.get(position).copied()).collect(),
+    };
+    let validation = (!split.validation.is_empty()).then(|| part(&split.validation));
+    Ok((part(&split.train), validation))
+}
+
+fn read_source(
+    sources: &[String],
+    table: &DataTable,
+    labels: Option<LabelSource<'_>>,
+    used_as: &'static str,
+    files: &mut Vec<DataFile>,
+    observer: &mut dyn Observer,
+) -> Result<Source, TrainError> {
+    let mut spec = fetch(&data_spec(sources, table)?, &mut |download| download_event(download, observer))?;
+    if labels.is_none() {
+        spec.label = None;
+    }
+    let what = format!("reading {used_as} rows");
+    observer.event(&Event::Stage { message: what.clone() });
+    let mut progress = |done| observer.event(&Event::Progress { what: what.clone(), done, total: None });
+    let scan = match labels {
+        Some(labels) => scan_classification(&spec, labels, &mut progress)?,
+        None => scan_texts(&spec, &mut progress)?,
+    };
+    files.extend(scan.files.iter().map(|file| DataFile {
+        used_as,
+        path: file.path.clone(),
+        sha256: file.sha256.clone(),
+        bytes: file.bytes,
+        rows: file.rows,
+    }));
+    Ok(Source { spec, scan })
+}
+
+/// Texts without labels.
+pub(crate) fn read_texts(
+    sources: &[String],
+    table: &DataTable,
+    used_as: &'static str,
+    files: &mut Vec<DataFile>,
+    observer: &mut dyn Observer,
+) -> Result<Source, TrainError> {
+    read_source(sources, table, None, used_as, files, observer)
+}
+
+fn data_spec(sources: &[String], table: &DataTable) -> Result<DataSpec, DataError> {
+    let format = |format: DataFormat| {
+        Format::from_name(match format {
+            DataFormat::Csv => "csv",
+            DataFormat::Tsv => "tsv",
+            DataFormat::Jsonl => "jsonl",
+            DataFormat::Parquet => "parquet",
+            DataFormat::Text => "text",
+        })
+    };
+    let column = |column: &distill_recipe::Column| match column {
+        distill_recipe::Column::Name(name) => Column::Name(name.clone()),
+        distill_recipe::Column::Number(number) => Column::Number(*number),
+    };
+    Ok(DataSpec {
+        sources: sources.to_vec(),
+        format: table.format.map(format).transpose()?,
+        header: table.header,
+        delimiter: table.delimiter,
+        text: table.text.iter().map(column).collect(),
+        label: Some(column(&table.label)),
+    })
+}
+
+pub(crate) fn download_event(download: Download<'_>, observer: &mut dyn Observer) {
+    let what = format!("downloading {}", download.file);
+    observer.event(&Event::Progress { what, done: download.bytes, total: Some(download.total) });
+}

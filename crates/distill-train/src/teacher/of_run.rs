@@ -1,0 +1,75 @@
+//! The teachers of a prepared run: with their own tokens and caches, where they need them.
+
+use crate::datasets::tokenize_by;
+use crate::error::TrainError;
+use crate::events::Observer;
+use crate::fingerprint::weights_hash;
+use crate::plan::teacher_is_cached;
+use crate::prepare::Prepared;
+use crate::rows::{Rows, TokenizedRows};
+use crate::teacher::{Asked, Caching, Teacher, TeacherRows, teacher_cache};
+use distill_ops::describe;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+/// Makes the teachers of a run answer for some rows.
+pub(crate) struct Teachers<'a> {
+    pub(crate) prepared: &'a Prepared,
+    pub(crate) cache: &'a Path,
+    pub(crate) interrupt: &'a AtomicBool,
+}
+
+impl Teachers<'_> {
+    /// Those of `rows`, the student's tokens of `parts`; `None` without teachers, or where no loss asks them.
+    pub(crate) fn of(
+        &self,
+        parts: &[&Rows],
+        rows: &TokenizedRows,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Teacher>, TrainError> {
+        let prepared = self.prepared;
+        if prepared.teachers.is_empty() || !prepared.losses.needs().asks_teacher() {
+            return Ok(None);
+        }
+        let (recipe, start) = (&prepared.recipe, prepared.loaded.model.as_ref());
+        let asked = Asked {
+            needs: prepared.losses.needs(),
+            precision: prepared.precision,
+            batch_size: recipe.train.eval_batch_size.unwrap_or(recipe.train.batch_size),
+            max_length: recipe.data.max_length,
+            pad_token_id: prepared.pad_token_id(),
+            device: prepared.device.clone().autodiff(),
+        };
+        let mut members = Vec::with_capacity(prepared.teachers.len());
+        for teacher in &prepared.teachers {
+            let own = match &teacher.own_tokenizer {
+                Some(tokenizer) => {
+                    let max_length = teacher.max_length(recipe.data.max_length);
+                    Some(tokenize_by(tokenizer, parts, max_length, self.cache, observer)?)
+                }
+                None => None,
+            };
+            members.push((teacher, own));
+        }
+        if !teacher_is_cached(prepared) {
+            return Teacher::live(members, asked, start).map(Some);
+        }
+        let table = recipe.distill.as_ref().map(|distill| &distill.table);
+        let folder = recipe.data.cache_dir.clone().unwrap_or_else(|| teacher_cache(&recipe.output_dir));
+        let own_start = recipe.teacher.as_ref().is_some_and(|teacher| teacher.self_distillation);
+        let caching = Caching {
+            folder: &folder,
+            dtype: table.map(|table| table.cache_dtype).unwrap_or_default(),
+            computing: format!("{} {}", describe(&prepared.device), prepared.precision),
+            tokenizer: prepared.tokenizer.hash(),
+            start: if own_start { weights_hash(prepared) } else { String::new() },
+            interrupt: self.interrupt,
+        };
+        let members = members.into_iter().map(|(teacher, own)| TeacherRows {
+            prepared: teacher,
+            rows: own.unwrap_or_else(|| rows.clone()),
+            parts,
+        });
+        Teacher::cached(members.collect(), asked, start, &caching, observer).map(Some)
+    }
+}
