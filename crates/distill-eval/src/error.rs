@@ -80,4 +80,11 @@ pub enum EvalError {
         /// Number of classes.
         classes: usize,
     },
+
+    /// A generated text that nothing is known to compare with.
+    #[error("row {row} has no reference text to compare the generated one with; give at least one")]
+    NoReference {
+        /// Row, counted from 0.
+        row: usize,
+    },
 }

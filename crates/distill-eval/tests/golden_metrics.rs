@@ -1,8 +1,11 @@
-//! Classification metrics against scikit-learn's, from `objectives/metrics.json` in the folder
+//! Classification metrics against scikit-learn's, those of generated texts against rouge_score's and
+//! sacrebleu's, from `objectives/metrics.json` in the folder
 //! that `DISTILL_GOLDEN` names (default `../shared/golden` beside the workspace).
 
-use distill_eval::{ClassReport, ClassificationReport, Predictions};
+use distill_eval::metrics::rouge::{RougeScore, RougeScores, Stemming, mean_rouge, rouge_of_best};
+use distill_eval::{ClassReport, ClassificationReport, GeneratedText, GenerationReport, Predictions};
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 
@@ -12,6 +15,7 @@ const TOLERANCE: f64 = 1e-9;
 #[derive(Deserialize)]
 struct Golden {
     classification: Classification,
+    generation: Generation,
 }
 
 #[derive(Deserialize)]
@@ -30,7 +34,40 @@ struct Classification {
     confusion_rows_are_labels: Vec<Vec<u64>>,
 }
 
-fn golden() -> Option<Classification> {
+#[derive(Deserialize)]
+struct Generation {
+    references: Vec<References>,
+    hypotheses: Vec<String>,
+    rouge: Vec<HashMap<String, [f64; 3]>>,
+    rouge_with_porter_stemmer: Vec<HashMap<String, [f64; 3]>>,
+    sacrebleu: f64,
+    chrf: f64,
+}
+
+/// A text may have one reference or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum References {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Generation {
+    fn texts(&self) -> Vec<GeneratedText> {
+        assert_eq!(self.references.len(), self.hypotheses.len());
+        let references = self.references.iter().map(|references| match references {
+            References::One(reference) => vec![reference.clone()],
+            References::Several(references) => references.clone(),
+        });
+        let text = |(references, prediction): (_, &String)| GeneratedText {
+            prediction: prediction.clone(),
+            references,
+        };
+        references.zip(&self.hypotheses).map(text).collect()
+    }
+}
+
+fn golden() -> Option<Golden> {
     let folder = std::env::var_os("DISTILL_GOLDEN")
         .map_or_else(|| PathBuf::from("../../../shared/golden"), PathBuf::from);
     let file = folder.join("objectives/metrics.json");
@@ -42,8 +79,7 @@ fn golden() -> Option<Classification> {
         );
         return None;
     }
-    let golden: Golden = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
-    Some(golden.classification)
+    Some(serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap())
 }
 
 /// scikit-learn lists only the classes that occur as label or prediction.
@@ -61,7 +97,7 @@ fn close(name: &str, found: f64, expected: f64) {
 
 #[test]
 fn golden_classification_metrics_equal_scikit_learn() {
-    let Some(golden) = golden() else { return };
+    let Some(Golden { classification: golden, .. }) = golden() else { return };
     let seen = seen_classes(&golden);
     let classes = seen.iter().max().map_or(0, |&class| class as usize + 1);
 
@@ -103,4 +139,47 @@ fn golden_classification_metrics_equal_scikit_learn() {
         }
         assert_eq!(report.per_class[label as usize].support, row.iter().sum::<u64>());
     }
+}
+
+/// The measures of a report and its names for them, precision, recall and F-measure.
+fn measures(scores: &RougeScores) -> [(&'static str, [f64; 3]); 4] {
+    let values = |score: RougeScore| [score.precision, score.recall, score.f_measure];
+    [
+        ("rouge1", values(scores.rouge1)),
+        ("rouge2", values(scores.rouge2)),
+        ("rougeL", values(scores.rouge_l)),
+        ("rougeLsum", values(scores.rouge_lsum)),
+    ]
+}
+
+#[test]
+fn golden_rouge_equals_rouge_score() {
+    let Some(Golden { generation: golden, .. }) = golden() else { return };
+    let texts = golden.texts();
+    let cases = [(Stemming::Off, &golden.rouge), (Stemming::Porter, &golden.rouge_with_porter_stemmer)];
+    for (stemming, expected) in cases {
+        assert_eq!(texts.len(), expected.len());
+        for (row, (text, expected)) in texts.iter().zip(expected).enumerate() {
+            let found = rouge_of_best(&text.prediction, &text.references, stemming);
+            for (name, found) in measures(&found) {
+                for (found, expected) in found.into_iter().zip(expected[name]) {
+                    close(&format!("{name} of row {row}, stemming {stemming:?}"), found, expected);
+                }
+            }
+        }
+        for (name, found) in measures(&mean_rouge(&texts, stemming)) {
+            for (value, found) in found.into_iter().enumerate() {
+                let sum: f64 = expected.iter().map(|row| row[name][value]).sum();
+                close(&format!("mean {name}, stemming {stemming:?}"), found, sum / texts.len() as f64);
+            }
+        }
+    }
+}
+
+#[test]
+fn golden_bleu_and_chrf_equal_sacrebleu() {
+    let Some(Golden { generation: golden, .. }) = golden() else { return };
+    let report = GenerationReport::from_texts(&golden.texts()).unwrap();
+    close("BLEU", report.bleu, golden.sacrebleu);
+    close("chrF", report.chrf, golden.chrf);
 }

@@ -2,16 +2,21 @@
 
 pub mod accuracy;
 pub mod averaging;
+pub mod bleu;
+pub mod chrf;
 pub mod cohen_kappa;
 pub mod confusion_matrix;
 pub mod cross_entropy;
+pub mod exact_match;
 pub mod expected_calibration_error;
 pub mod f1;
 pub mod matthews_correlation;
 pub mod perplexity;
 pub mod precision;
 pub mod recall;
+pub mod rouge;
 
+use crate::generation_report::GenerationReport;
 use crate::language_model_report::LanguageModelReport;
 use crate::report::ClassificationReport;
 
@@ -75,6 +80,21 @@ pub const LANGUAGE_MODEL: &[Metric<LanguageModelReport>] = &[
     Metric::greater("accuracy", |report| report.accuracy),
 ];
 
+/// Metrics of generated texts; the names of Hugging Face's `evaluate`.
+pub const GENERATION_METRICS: &[Metric<GenerationReport>] = &[
+    Metric::greater("exact_match", |report| report.exact_match),
+    Metric::greater("rouge1", |report| report.rouge1),
+    Metric::greater("rouge2", |report| report.rouge2),
+    Metric::greater("rougeL", |report| report.rouge_l),
+    Metric::greater("rougeLsum", |report| report.rouge_lsum),
+    Metric::greater("rouge1_stemmed", |report| report.rouge1_stemmed),
+    Metric::greater("rouge2_stemmed", |report| report.rouge2_stemmed),
+    Metric::greater("rougeL_stemmed", |report| report.rouge_l_stemmed),
+    Metric::greater("rougeLsum_stemmed", |report| report.rouge_lsum_stemmed),
+    Metric::greater("bleu", |report| report.bleu),
+    Metric::greater("chrf", |report| report.chrf),
+];
+
 /// The classification metric of that name; `eval_` before it, as Hugging Face writes it, is
 /// understood.
 pub fn by_name(name: &str) -> Option<Metric> {
@@ -84,6 +104,17 @@ pub fn by_name(name: &str) -> Option<Metric> {
 /// The language-model metric of that name; `eval_` before it is understood.
 pub fn language_model_by_name(name: &str) -> Option<Metric<LanguageModelReport>> {
     find(LANGUAGE_MODEL, name)
+}
+
+/// The metric of generated texts of that name; `eval_` before it is understood, and so are the ways
+/// in which papers write it: `ROUGE-L`, `rouge_l`, `sacreBLEU`.
+pub fn generation_by_name(name: &str) -> Option<Metric<GenerationReport>> {
+    let letters = |name: &str| name.replace(['_', '-'], "").to_lowercase();
+    let wanted = match letters(without_prefix(name)).as_str() {
+        "sacrebleu" => "bleu".to_owned(),
+        other => other.to_owned(),
+    };
+    GENERATION_METRICS.iter().find(|metric| letters(metric.name) == wanted).copied()
 }
 
 /// The names in a table, in its order.
@@ -142,6 +173,7 @@ mod tests {
     #[test]
     fn names_are_unique() {
         assert_eq!(names(CLASSIFICATION).collect::<HashSet<_>>().len(), CLASSIFICATION.len());
+        assert_eq!(names(GENERATION_METRICS).collect::<HashSet<_>>().len(), GENERATION_METRICS.len());
     }
 
     #[test]
@@ -160,5 +192,26 @@ mod tests {
         assert_eq!(did_you_mean(CLASSIFICATION, "Accuracy")[0], "accuracy");
         assert_eq!(did_you_mean(CLASSIFICATION, "f1"), ["macro_f1", "micro_f1", "weighted_f1"]);
         assert!(did_you_mean(CLASSIFICATION, "bleu").is_empty());
+        assert_eq!(did_you_mean(GENERATION_METRICS, "rogue1")[0], "rouge1");
+        assert_eq!(did_you_mean(GENERATION_METRICS, "eval_match")[0], "exact_match");
+        assert_eq!(did_you_mean(GENERATION_METRICS, "bleurt"), ["bleu"]);
+        assert!(did_you_mean(GENERATION_METRICS, "accuracy").is_empty());
+    }
+
+    #[test]
+    fn generation_metrics_go_by_their_names_in_papers() {
+        for metric in GENERATION_METRICS {
+            assert_eq!(generation_by_name(metric.name).unwrap().name, metric.name);
+            assert_eq!(generation_by_name(&format!("eval_{}", metric.name)).unwrap().name, metric.name);
+        }
+        let found = |name| generation_by_name(name).map(|metric| metric.name);
+        assert_eq!(found("ROUGE-L"), Some("rougeL"));
+        assert_eq!(found("rouge_lsum"), Some("rougeLsum"));
+        assert_eq!(found("rouge_1_stemmed"), Some("rouge1_stemmed"));
+        assert_eq!(found("eval_sacrebleu"), Some("bleu"));
+        assert_eq!(
+            (found("chrF"), found("rouge"), found(""), found("rouge3")),
+            (Some("chrf"), None, None, None)
+        );
     }
 }
