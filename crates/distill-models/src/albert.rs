@@ -11,8 +11,9 @@ use distill_ops::{Activation, AttentionBias, Dropout};
 use serde_json::{Map, Value};
 
 use crate::albert_config::{AlbertConfig, AlbertScratch};
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, ENCODER_TASKS};
 use crate::config::{read_keys, read_scratch};
+use crate::layer_context::LayerContext;
 use crate::layer_output::{Kept, LayerOutput, Tokens, Wanted};
 use crate::layers::{Embedding, LayerNorm, Linear, first_token, self_attention, tied_logits};
 use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
@@ -22,6 +23,7 @@ use crate::{EncoderConfig, Task};
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     model_type: "albert",
     class: "Albert",
+    tasks: ENCODER_TASKS,
     parse: |keys| {
         let config: AlbertConfig = read_keys(keys)?;
         config.check().finish_first()?;
@@ -122,6 +124,7 @@ impl EncoderConfig for AlbertConfig {
                 };
                 ModuleModel::boxed(model, &device)
             }
+            Task::CausalLm | Task::Seq2SeqLm => unreachable!("{}", task.kind().not_asked()),
         }
     }
 
@@ -162,14 +165,14 @@ impl AlbertModel {
         Some(first + 1..=layers.next_back().unwrap_or(first) + 1)
     }
 
-    fn pooled(&self, last: &Tensor<3>) -> Option<Tensor<2>> {
-        self.pooler.as_ref().map(|pooler| pooler.forward(first_token(last.clone())).tanh())
+    fn pooled(&self, last: &Tensor<3>, dropout: &mut Dropout) -> Option<Tensor<2>> {
+        self.pooler.as_ref().map(|pooler| pooler.forward(first_token(last.clone()), dropout).tanh())
     }
 }
 
 impl Encoder for AlbertModel {
     fn embed(&self, input: &ModelInput, dropout: &mut Dropout) -> Tensor<3> {
-        self.encoder.embedding_hidden_mapping_in.forward(self.embeddings.forward(input, dropout))
+        self.encoder.embedding_hidden_mapping_in.forward(self.embeddings.forward(input, dropout), dropout)
     }
 
     fn layer(
@@ -177,10 +180,10 @@ impl Encoder for AlbertModel {
         n: usize,
         hidden: Tensor<3>,
         wanted: Wanted,
-        bias: &AttentionBias,
+        context: &LayerContext<'_>,
         dropout: &mut Dropout,
     ) -> LayerOutput {
-        self.encoder.layer(n, hidden, wanted, bias, dropout)
+        self.encoder.layer(n, hidden, wanted, &context.bias, dropout)
     }
 
     fn num_hidden_layers(&self) -> usize {
@@ -341,8 +344,8 @@ impl AlbertLayer {
         dropout: &mut Dropout,
     ) -> LayerOutput {
         let LayerOutput { hidden: attended, kept } = self.attention.forward(hidden, wanted, bias, dropout);
-        let inner = self.ffn.forward(attended.clone());
-        let output = self.ffn_output.forward_activated(inner, self.hidden_act);
+        let inner = self.ffn.forward(attended.clone(), dropout);
+        let output = self.ffn_output.forward_activated(inner, self.hidden_act, dropout);
         LayerOutput { hidden: self.full_layer_layer_norm.forward_sum(output, attended), kept }
     }
 }
@@ -357,14 +360,14 @@ impl AlbertAttention {
     ) -> LayerOutput {
         let queries = wanted.tokens.of(&hidden);
         let projected = [
-            self.query.forward(queries.clone()),
-            self.key.forward(hidden.clone()),
-            self.value.forward(hidden),
+            self.query.forward(queries.clone(), dropout),
+            self.key.forward(hidden.clone(), dropout),
+            self.value.forward(hidden, dropout),
         ];
         let dropout_p = self.attention_probs_dropout_prob;
         let (context, kept) =
             self_attention(projected, self.num_attention_heads, wanted, bias, dropout_p, dropout);
-        let x = self.dense.forward(context);
+        let x = self.dense.forward(context, dropout);
         let hidden = self.LayerNorm.forward_dropout_sum(x, self.hidden_dropout_prob, dropout, queries);
         LayerOutput { hidden, kept }
     }
@@ -388,9 +391,9 @@ impl Forward for AlbertForSequenceClassification {
     }
 
     fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
-        let pooler_output = self.albert.pooled(last);
+        let pooler_output = self.albert.pooled(last, dropout);
         let pooled = pooler_output.clone().unwrap_or_else(|| first_token(last.clone()));
-        let logits = self.classifier.forward(dropout.apply(pooled, self.classifier_dropout_prob));
+        let logits = self.classifier.forward(dropout.apply(pooled, self.classifier_dropout_prob), dropout);
         HeadOutput { logits, pooler_output }
     }
 }
@@ -436,11 +439,11 @@ impl Forward for AlbertForMaskedLM {
         Tokens::All
     }
 
-    fn head(&self, last: &Tensor<3>, _: &mut Dropout) -> HeadOutput {
+    fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
         let head = &self.predictions;
-        let x = head.LayerNorm.forward(head.hidden_act.forward(head.dense.forward(last.clone())));
+        let x = head.LayerNorm.forward(head.hidden_act.forward(head.dense.forward(last.clone(), dropout)));
         let table = self.albert.embeddings.word_embeddings.table();
-        HeadOutput { logits: tied_logits(x, table, head.bias.val()), pooler_output: None }
+        HeadOutput { logits: tied_logits(x, table, Some(head.bias.val())), pooler_output: None }
     }
 }
 

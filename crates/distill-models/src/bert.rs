@@ -7,13 +7,14 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use distill_ops::{Activation, AttentionBias, Dropout};
+use distill_ops::{Activation, Dropout};
 use serde_json::{Map, Value};
 
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, ENCODER_TASKS};
 use crate::bert_config::{BertConfig, BertScratch};
 use crate::bert_encoder::{BertEncoder, depth};
 use crate::config::{read_keys, read_scratch};
+use crate::layer_context::LayerContext;
 use crate::layer_output::{LayerOutput, Tokens, Wanted};
 use crate::layers::{Embedding, LayerNorm, Linear, first_token, tied_logits};
 use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
@@ -23,6 +24,7 @@ use crate::{EncoderConfig, Task};
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     model_type: "bert",
     class: "Bert",
+    tasks: ENCODER_TASKS,
     parse: |keys| {
         let config: BertConfig = read_keys(keys)?;
         config.check().finish_first()?;
@@ -106,6 +108,7 @@ impl EncoderConfig for Bert {
                 };
                 ModuleModel::boxed(model, &device)
             }
+            Task::CausalLm | Task::Seq2SeqLm => unreachable!("{}", task.kind().not_asked()),
         }
     }
 
@@ -136,8 +139,8 @@ impl BertModel {
         }
     }
 
-    fn pooled(&self, last: &Tensor<3>) -> Option<Tensor<2>> {
-        self.pooler.as_ref().map(|pooler| pooler.dense.forward(first_token(last.clone())).tanh())
+    fn pooled(&self, last: &Tensor<3>, dropout: &mut Dropout) -> Option<Tensor<2>> {
+        self.pooler.as_ref().map(|pooler| pooler.dense.forward(first_token(last.clone()), dropout).tanh())
     }
 }
 
@@ -151,10 +154,10 @@ impl Encoder for BertModel {
         n: usize,
         hidden: Tensor<3>,
         wanted: Wanted,
-        bias: &AttentionBias,
+        context: &LayerContext<'_>,
         dropout: &mut Dropout,
     ) -> LayerOutput {
-        self.encoder.layer(n, hidden, wanted, bias, dropout)
+        self.encoder.layer(n, hidden, wanted, &context.bias, dropout)
     }
 
     fn num_hidden_layers(&self) -> usize {
@@ -225,9 +228,9 @@ impl Forward for BertForSequenceClassification {
     }
 
     fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
-        let pooler_output = self.bert.pooled(last);
+        let pooler_output = self.bert.pooled(last, dropout);
         let pooled = pooler_output.clone().unwrap_or_else(|| first_token(last.clone()));
-        let logits = self.classifier.forward(dropout.apply(pooled, self.classifier_dropout));
+        let logits = self.classifier.forward(dropout.apply(pooled, self.classifier_dropout), dropout);
         HeadOutput { logits, pooler_output }
     }
 }
@@ -287,11 +290,11 @@ impl Forward for BertForMaskedLM {
         Tokens::All
     }
 
-    fn head(&self, last: &Tensor<3>, _: &mut Dropout) -> HeadOutput {
+    fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
         let head = &self.cls.predictions;
-        let x = head.hidden_act.forward(head.transform.dense.forward(last.clone()));
+        let x = head.hidden_act.forward(head.transform.dense.forward(last.clone(), dropout));
         let x = head.transform.LayerNorm.forward(x);
         let table = self.bert.embeddings.word_embeddings.table();
-        HeadOutput { logits: tied_logits(x, table, head.bias.val()), pooler_output: None }
+        HeadOutput { logits: tied_logits(x, table, Some(head.bias.val())), pooler_output: None }
     }
 }

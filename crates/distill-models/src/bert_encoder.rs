@@ -89,9 +89,9 @@ impl BertLayer {
         let queries = wanted.tokens.of(&hidden);
         let (context, kept) = self.attention.self_.forward(queries.clone(), hidden, wanted, bias, dropout);
         let output = &self.attention.output;
-        let attended = output.finish(output.dense.forward(context), queries, dropout);
-        let inner = self.intermediate.dense.forward(attended.clone());
-        let output = self.output.dense.forward_activated(inner, self.hidden_act);
+        let attended = output.finish(output.dense.forward(context, dropout), queries, dropout);
+        let inner = self.intermediate.dense.forward(attended.clone(), dropout);
+        let output = self.output.dense.forward_activated(inner, self.hidden_act, dropout);
         LayerOutput { hidden: self.output.finish(output, attended, dropout), kept }
     }
 }
@@ -138,8 +138,11 @@ impl BertSelfAttention {
         bias: &AttentionBias,
         dropout: &mut Dropout,
     ) -> (Tensor<3>, Kept) {
-        let projected =
-            [self.query.forward(queries), self.key.forward(hidden.clone()), self.value.forward(hidden)];
+        let projected = [
+            self.query.forward(queries, dropout),
+            self.key.forward(hidden.clone(), dropout),
+            self.value.forward(hidden, dropout),
+        ];
         let dropout_p = self.attention_probs_dropout_prob;
         self_attention(projected, self.num_attention_heads, wanted, bias, dropout_p, dropout)
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::architecture::{Architecture, find};
+use crate::architecture::{Architecture, TaskKind, find};
 use crate::atomic::write_atomically;
 use crate::model::Model;
 use crate::weights::Weights;
@@ -101,14 +101,30 @@ pub enum Task {
     },
     /// The hidden tokens of a text.
     MaskedLm,
+    /// The next token of a text.
+    CausalLm,
+    /// A text that answers another.
+    Seq2SeqLm,
 }
 
 impl Task {
-    /// The suffix of Hugging Face's class names.
-    pub(crate) fn class_suffix(&self) -> &'static str {
+    /// Which kind it is.
+    pub fn kind(&self) -> TaskKind {
         match self {
-            Self::Classification { .. } => "ForSequenceClassification",
-            Self::MaskedLm => "ForMaskedLM",
+            Self::Classification { .. } => TaskKind::Classification,
+            Self::MaskedLm => TaskKind::MaskedLm,
+            Self::CausalLm => TaskKind::CausalLm,
+            Self::Seq2SeqLm => TaskKind::Seq2SeqLm,
+        }
+    }
+
+    /// PEFT's name, where it has one.
+    pub(crate) fn peft_name(&self) -> Option<&'static str> {
+        match self {
+            Self::Classification { .. } => Some("SEQ_CLS"),
+            Self::MaskedLm => None,
+            Self::CausalLm => Some("CAUSAL_LM"),
+            Self::Seq2SeqLm => Some("SEQ_2_SEQ_LM"),
         }
     }
 }
@@ -154,6 +170,10 @@ pub trait EncoderConfig: fmt::Debug + Send + Sync {
         // Sizes are at most 2^24 each.
         let layer = 4 * hidden * hidden + 2 * hidden * inner + 9 * hidden + inner;
         ((vocab + length) * hidden).saturating_add(layers.saturating_mul(layer))
+    }
+    /// The token that the target of an encoder-decoder begins with.
+    fn decoder_start_token_id(&self) -> Option<u32> {
+        None
     }
     /// Hugging Face's keys, `model_type` left out.
     fn to_json(&self) -> Map<String, Value>;
@@ -216,9 +236,20 @@ impl ModelConfig {
         };
         let architecture = find(model_type)?;
         let encoder = (architecture.parse)(&keys)?;
-        let task = match has_class(&keys, "ForMaskedLM") {
-            true => Task::MaskedLm,
-            false => Task::Classification { id2label: id2label(&keys)? },
+        let named = [
+            ("ForMaskedLM", TaskKind::MaskedLm),
+            ("ForSequenceClassification", TaskKind::Classification),
+            ("ForCausalLM", TaskKind::CausalLm),
+            ("LMHeadModel", TaskKind::CausalLm),
+            ("ForConditionalGeneration", TaskKind::Seq2SeqLm),
+        ];
+        let named = named.into_iter().find(|(suffix, _)| has_class(&keys, suffix)).map(|(_, kind)| kind);
+        let default = architecture.tasks.first().copied().unwrap_or(TaskKind::Classification);
+        let task = match named.unwrap_or(default) {
+            TaskKind::Classification => Task::Classification { id2label: id2label(&keys)? },
+            TaskKind::MaskedLm => Task::MaskedLm,
+            TaskKind::CausalLm => Task::CausalLm,
+            TaskKind::Seq2SeqLm => Task::Seq2SeqLm,
         };
         Ok(Self { architecture, encoder, task, keys })
     }
@@ -236,8 +267,7 @@ impl ModelConfig {
         for stale in ["_name_or_path", "problem_type", "torch_dtype", "num_labels"] {
             keys.shift_remove(stale);
         }
-        let class = format!("{}{}", self.architecture.class, self.task.class_suffix());
-        keys.insert("architectures".to_owned(), json!([class]));
+        keys.insert("architectures".to_owned(), json!([self.architecture.class_name(&self.task)]));
         keys.insert("model_type".to_owned(), json!(self.architecture.model_type));
         keys.insert("dtype".to_owned(), json!("float32"));
         if let Task::Classification { id2label } = &self.task {
@@ -421,10 +451,11 @@ mod tests {
 
     #[test]
     fn unsupported_architectures_name_the_supported_ones() {
-        let message = ModelConfig::parse(json!({"model_type": "llama"})).unwrap_err().to_string();
+        let message = ModelConfig::parse(json!({"model_type": "mamba"})).unwrap_err().to_string();
         assert_eq!(
             message,
-            "unsupported architecture `llama`: supported are `bert`, `distilbert`, `roberta`, `xlm-roberta`, `albert`"
+            "unsupported architecture `mamba`: supported are `bert`, `distilbert`, `roberta`, `xlm-roberta`, `albert`, \
+             `llama`, `qwen2`, `gpt2`, `t5`"
         );
         let message = ModelConfig::parse(json!({"model_type": "distillbert"})).unwrap_err().to_string();
         assert!(message.ends_with("(did you mean `distilbert`?)"), "{message}");

@@ -12,9 +12,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, ENCODER_TASKS};
 use crate::bert_encoder::depth;
 use crate::config::{Checks, read_keys, read_scratch};
+use crate::layer_context::LayerContext;
 use crate::layer_output::{LayerOutput, Tokens, Wanted};
 use crate::layers::{Embedding, LayerNorm, Linear, first_token, self_attention, tied_logits};
 use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
@@ -24,6 +25,7 @@ use crate::{ConfigError, EncoderConfig, Task};
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     model_type: "distilbert",
     class: "DistilBert",
+    tasks: ENCODER_TASKS,
     parse: |keys| {
         let config: DistilBertConfig = read_keys(keys)?;
         config.check(Keys::HuggingFace).finish_first()?;
@@ -259,6 +261,7 @@ impl EncoderConfig for DistilBertConfig {
                 };
                 ModuleModel::boxed(model, &device)
             }
+            Task::CausalLm | Task::Seq2SeqLm => unreachable!("{}", task.kind().not_asked()),
         }
     }
 
@@ -318,10 +321,10 @@ impl Encoder for DistilBertModel {
         n: usize,
         hidden: Tensor<3>,
         wanted: Wanted,
-        bias: &AttentionBias,
+        context: &LayerContext<'_>,
         dropout: &mut Dropout,
     ) -> LayerOutput {
-        self.transformer.layer[n].forward(hidden, wanted, bias, dropout)
+        self.transformer.layer[n].forward(hidden, wanted, &context.bias, dropout)
     }
 
     fn num_hidden_layers(&self) -> usize {
@@ -396,14 +399,17 @@ impl TransformerBlock {
     ) -> LayerOutput {
         let queries = wanted.tokens.of(&hidden);
         let SelfAttention { q_lin, k_lin, v_lin, out_lin } = &self.attention;
-        let projected =
-            [q_lin.forward(queries.clone()), k_lin.forward(hidden.clone()), v_lin.forward(hidden)];
+        let projected = [
+            q_lin.forward(queries.clone(), dropout),
+            k_lin.forward(hidden.clone(), dropout),
+            v_lin.forward(hidden, dropout),
+        ];
         let (context, kept) =
             self_attention(projected, self.n_heads, wanted, bias, self.attention_dropout, dropout);
-        let attended = out_lin.forward(context);
+        let attended = out_lin.forward(context, dropout);
         let attended = self.sa_layer_norm.forward_sum(attended, queries);
-        let inner = self.ffn.lin1.forward(attended.clone());
-        let output = self.ffn.lin2.forward_activated(inner, self.activation);
+        let inner = self.ffn.lin1.forward(attended.clone(), dropout);
+        let output = self.ffn.lin2.forward_activated(inner, self.activation, dropout);
         let hidden = self.output_layer_norm.forward_dropout_sum(output, self.dropout, dropout, attended);
         LayerOutput { hidden, kept }
     }
@@ -429,8 +435,8 @@ impl Forward for DistilBertForSequenceClassification {
 
     /// There is no pooler.
     fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
-        let x = activation::relu(self.pre_classifier.forward(first_token(last.clone())));
-        let logits = self.classifier.forward(dropout.apply(x, self.seq_classif_dropout));
+        let x = activation::relu(self.pre_classifier.forward(first_token(last.clone()), dropout));
+        let logits = self.classifier.forward(dropout.apply(x, self.seq_classif_dropout), dropout);
         HeadOutput { logits, pooler_output: None }
     }
 }
@@ -460,10 +466,13 @@ impl Forward for DistilBertForMaskedLM {
         Tokens::All
     }
 
-    fn head(&self, last: &Tensor<3>, _: &mut Dropout) -> HeadOutput {
-        let x = self.activation.forward(self.vocab_transform.forward(last.clone()));
+    fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
+        let x = self.activation.forward(self.vocab_transform.forward(last.clone(), dropout));
         let x = self.vocab_layer_norm.forward(x);
         let table = self.distilbert.embeddings.word_embeddings.table();
-        HeadOutput { logits: tied_logits(x, table, self.vocab_projector.bias.val()), pooler_output: None }
+        HeadOutput {
+            logits: tied_logits(x, table, Some(self.vocab_projector.bias.val())),
+            pooler_output: None,
+        }
     }
 }

@@ -76,6 +76,30 @@ pub enum ModelError {
         /// Every fault, in the order of the architecture.
         faults: Vec<TensorFault>,
     },
+    /// An adapter that cannot be used.
+    #[error("`{}` is not a usable adapter: {reason}", path.display())]
+    Adapter {
+        /// The file at fault.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// `target_modules` names no layer.
+    #[error("`target_modules` matches no dense layer of this model; it has {}", quoted(.modules))]
+    NothingAdapted {
+        /// The last words of the layers' names.
+        modules: Vec<String>,
+    },
+    /// The architecture has no such head.
+    #[error("`{model_type}` models cannot be used for {task}; {}", .help)]
+    UnsupportedTask {
+        /// The architecture.
+        model_type: &'static str,
+        /// The task, in words.
+        task: &'static str,
+        /// What to do.
+        help: &'static str,
+    },
 }
 
 /// One tensor that does not fit.
@@ -110,6 +134,15 @@ pub enum TensorFault {
     },
 }
 
+impl TensorFault {
+    /// The tensor.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Missing { name, .. } | Self::Shape { name, .. } | Self::Dtype { name, .. } => name,
+        }
+    }
+}
+
 impl fmt::Display for TensorFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -128,6 +161,10 @@ impl fmt::Display for TensorFault {
             ),
         }
     }
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// Faults shown in one message; the rest is counted.

@@ -25,6 +25,7 @@ pub(crate) fn gradients_of<M: Forward>(
     loss: &mut dyn Loss,
 ) -> Vec<(String, Tensor<1>)> {
     // Not `Module::valid`: the plain device has other operations than the one with gradients, and other last digits.
+    let context = module.encoder().context(input);
     let saved = FirstPass::run(&module.clone().no_grad(), input, options, dropout);
     let mut sums = Sums::default();
 
@@ -35,6 +36,7 @@ pub(crate) fn gradients_of<M: Forward>(
         options.hidden_states.then(|| leaves.hidden_states()),
         leaves.layers.iter().map(|leaves| leaves.kept.clone()).collect(),
         options,
+        &context,
         dropout,
     );
     let mut grads = loss.loss(output).backward();
@@ -59,7 +61,7 @@ pub(crate) fn gradients_of<M: Forward>(
         }
         let hidden = leaf(layer.input);
         let wanted = module.wanted_of(n, options);
-        let output = encoder.layer(n, hidden.clone(), wanted, &input.attention_bias, &mut layer.dropout);
+        let output = encoder.layer(n, hidden.clone(), wanted, &context.fresh(), &mut layer.dropout);
         let mut grads = backward(output, grad, kept);
         sums.add(module, &mut grads);
         grad = match (hidden.grad_remove(&mut grads), own) {
@@ -99,12 +101,12 @@ impl FirstPass {
         dropout: &mut Dropout,
     ) -> Self {
         let encoder = module.encoder();
-        let at_embeddings = dropout.clone();
+        let (at_embeddings, context) = (dropout.clone(), encoder.context(input));
         let mut hidden = encoder.embed(input, dropout);
         let mut layers = Vec::with_capacity(encoder.num_hidden_layers());
         for n in 0..encoder.num_hidden_layers() {
             let (before, wanted) = (dropout.clone(), module.wanted_of(n, options));
-            let output = encoder.layer(n, hidden.clone(), wanted, &input.attention_bias, dropout);
+            let output = encoder.layer(n, hidden.clone(), wanted, &context, dropout);
             layers.push(SavedLayer { input: hidden, dropout: before, kept: output.kept });
             hidden = output.hidden;
         }

@@ -71,10 +71,10 @@ pub fn inspect(folder: &Path) -> Result<Inspection, ModelError> {
     }
     Ok(Inspection {
         architecture: config.architecture.model_type.to_owned(),
-        class: format!("{}{}", config.architecture.class, config.task.class_suffix()),
+        class: config.architecture.class_name(&config.task),
         labels: match &config.task {
             Task::Classification { id2label } => Some(id2label.clone()),
-            Task::MaskedLm => None,
+            Task::MaskedLm | Task::CausalLm | Task::Seq2SeqLm => None,
         },
         config: config.encoder.to_json(),
         parameters: tensors.iter().map(|t| t.shape.iter().map(|&n| n as u64).product::<u64>()).sum(),

@@ -8,6 +8,8 @@ use distill_ops::Scores;
 pub(crate) enum Tokens {
     All,
     First,
+    /// What a text is continued from.
+    Last,
 }
 
 impl Tokens {
@@ -16,6 +18,17 @@ impl Tokens {
         match self {
             Self::All => hidden.clone(),
             Self::First => hidden.clone().narrow(1, 0, 1),
+            Self::Last => hidden.clone().narrow(1, hidden.dims()[1] - 1, 1),
+        }
+    }
+
+    /// The same of queries, `[batch, seq, heads, head_size]`.
+    pub(crate) fn of_heads(self, queries: Tensor<4>) -> Tensor<4> {
+        let last = queries.dims()[1] - 1;
+        match self {
+            Self::All => queries,
+            Self::First => queries.narrow(1, 0, 1),
+            Self::Last => queries.narrow(1, last, 1),
         }
     }
 }

@@ -1,29 +1,92 @@
 //! The layers that every architecture is made of, with the names and layouts of a checkpoint.
 
+#![allow(non_snake_case)] // fields are named as in checkpoints: `lora_A`
+
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor};
 use distill_ops::{Activation, AttentionBias, Dropout, attention};
 
 use crate::layer_output::{Kept, Wanted};
+use crate::lora::{LoraFactor, LoraSettings};
 use crate::weights::{Init, Weights};
 
-/// A dense layer: `weight` is `[out, in]`, as it is stored.
+/// A dense layer: `weight` is `[out, in]`, or `[in, out]` for GPT-2's `Conv1D`, as it is stored; with a low-rank adapter
+/// where one was asked for.
 #[derive(Module, Debug)]
 pub(crate) struct Linear {
     weight: Param<Tensor<2>>,
-    bias: Param<Tensor<1>>,
+    bias: Option<Param<Tensor<1>>>,
+    lora_A: Option<LoraFactor>,
+    lora_B: Option<LoraFactor>,
+    #[module(skip)]
+    lora: Option<LoraSettings>,
+    #[module(skip)]
+    layout: Layout,
+}
+
+/// Which way a weight is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    OutIn,
+    InOut,
 }
 
 impl Linear {
     pub(crate) fn new(weights: &Weights, inputs: usize, outputs: usize) -> Self {
+        let bias = Some(weights.get("bias", [outputs], Init::Zeros));
+        Self::of(weights, [inputs, outputs], Layout::OutIn, Init::Normal, bias)
+    }
+
+    pub(crate) fn without_bias(weights: &Weights, inputs: usize, outputs: usize) -> Self {
+        Self::of(weights, [inputs, outputs], Layout::OutIn, Init::Normal, None)
+    }
+
+    /// The same with new weights of another spread.
+    pub(crate) fn without_bias_from(weights: &Weights, inputs: usize, outputs: usize, init: Init) -> Self {
+        Self::of(weights, [inputs, outputs], Layout::OutIn, init, None)
+    }
+
+    /// With or without, as a configuration says.
+    pub(crate) fn with_optional_bias(weights: &Weights, inputs: usize, outputs: usize, bias: bool) -> Self {
+        if bias { Self::new(weights, inputs, outputs) } else { Self::without_bias(weights, inputs, outputs) }
+    }
+
+    /// GPT-2's `Conv1D`.
+    pub(crate) fn in_out(weights: &Weights, inputs: usize, outputs: usize, init: Init) -> Self {
+        let bias = Some(weights.get("bias", [outputs], Init::Zeros));
+        Self::of(weights, [inputs, outputs], Layout::InOut, init, bias)
+    }
+
+    fn of(
+        weights: &Weights,
+        [inputs, outputs]: [usize; 2],
+        layout: Layout,
+        init: Init,
+        bias: Option<Param<Tensor<1>>>,
+    ) -> Self {
+        let shape = match layout {
+            Layout::OutIn => [outputs, inputs],
+            Layout::InOut => [inputs, outputs],
+        };
+        let lora = weights.lora();
+        let factor = |name, shape, init| {
+            let weights = weights.adapter().child(name);
+            LoraFactor { weight: weights.get("weight", shape, init) }
+        };
         Self {
-            weight: weights.get("weight", [outputs, inputs], Init::Normal),
-            bias: weights.get("bias", [outputs], Init::Zeros),
+            weight: weights.get("weight", shape, init),
+            bias,
+            lora_A: lora.map(|lora| factor("lora_A", [lora.r, inputs], Init::KaimingUniform)),
+            lora_B: lora.map(|lora| factor("lora_B", [outputs, lora.r], Init::Zeros)),
+            lora,
+            layout,
         }
     }
 
-    pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        distill_ops::linear(x, self.weight.val(), Some(self.bias.val()))
+    pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>, dropout: &mut Dropout) -> Tensor<D> {
+        let Some((a, b, lora)) = self.adapter() else { return self.base(x) };
+        let y = self.base(x.clone());
+        y + lora.forward(x, a, b, dropout)
     }
 
     /// Of `activation(x)`.
@@ -31,8 +94,28 @@ impl Linear {
         &self,
         x: Tensor<D>,
         activation: Activation,
+        dropout: &mut Dropout,
     ) -> Tensor<D> {
-        distill_ops::activation_linear(x, activation, self.weight.val(), Some(self.bias.val()))
+        if self.lora.is_some() || self.layout == Layout::InOut {
+            return self.forward(activation.forward(x), dropout);
+        }
+        distill_ops::activation_linear(x, activation, self.weight.val(), self.bias())
+    }
+
+    /// Without the adapter.
+    fn base<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        match self.layout {
+            Layout::OutIn => distill_ops::linear(x, self.weight.val(), self.bias()),
+            Layout::InOut => distill_ops::linear_in_out(x, self.weight.val(), self.bias()),
+        }
+    }
+
+    fn bias(&self) -> Option<Tensor<1>> {
+        self.bias.as_ref().map(Param::val)
+    }
+
+    fn adapter(&self) -> Option<(&LoraFactor, &LoraFactor, LoraSettings)> {
+        Some((self.lora_A.as_ref()?, self.lora_B.as_ref()?, self.lora?))
     }
 }
 
@@ -76,6 +159,24 @@ impl LayerNorm {
     }
 }
 
+/// Root mean square normalisation with a scale.
+#[derive(Module, Debug)]
+pub(crate) struct RmsNorm {
+    weight: Param<Tensor<1>>,
+    #[module(skip)]
+    eps: f64,
+}
+
+impl RmsNorm {
+    pub(crate) fn new(weights: &Weights, size: usize, eps: f64) -> Self {
+        Self { weight: weights.get("weight", [size], Init::Ones), eps }
+    }
+
+    pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        distill_ops::rms_norm(x, self.weight.val(), self.eps)
+    }
+}
+
 /// A table of rows.
 #[derive(Module, Debug)]
 pub(crate) struct Embedding {
@@ -86,6 +187,11 @@ impl Embedding {
     /// A new table has zeros in the row of `padding`.
     pub(crate) fn new(weights: &Weights, rows: usize, width: usize, padding: Option<u32>) -> Self {
         let init = padding.map_or(Init::Normal, |row| Init::NormalExceptRow(row as usize));
+        Self { weight: weights.get("weight", [rows, width], init) }
+    }
+
+    /// The same with new rows of another spread.
+    pub(crate) fn with_init(weights: &Weights, rows: usize, width: usize, init: Init) -> Self {
         Self { weight: weights.get("weight", [rows, width], init) }
     }
 
@@ -106,13 +212,13 @@ impl Embedding {
 }
 
 /// `[batch, seq, heads · size]` to `[batch, heads, seq, size]`.
-fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
+pub(crate) fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
     let [batch, seq, hidden] = x.dims();
     x.reshape([batch, seq, heads, hidden / heads]).swap_dims(1, 2)
 }
 
 /// The reverse of [`split_heads`].
-fn join_heads(x: Tensor<4>) -> Tensor<3> {
+pub(crate) fn join_heads(x: Tensor<4>) -> Tensor<3> {
     let [batch, heads, seq, size] = x.dims();
     x.swap_dims(1, 2).reshape([batch, seq, heads * size])
 }
@@ -140,7 +246,7 @@ pub(crate) fn first_token(x: Tensor<3>) -> Tensor<2> {
 }
 
 /// The logits of every token over the vocabulary, by the transposed word embeddings: `[batch · seq, vocab]`.
-pub(crate) fn tied_logits(x: Tensor<3>, table: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+pub(crate) fn tied_logits(x: Tensor<3>, table: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
     let [batch, seq, width] = x.dims();
-    distill_ops::linear(x.reshape([batch * seq, width]), table, Some(bias))
+    distill_ops::linear(x.reshape([batch * seq, width]), table, bias)
 }

@@ -3,6 +3,7 @@
 //! A [`ModelConfig`] reads `config.json`, [`pretrained::load`] makes a [`Model`] of it, and [`pretrained::save`] writes
 //! both back. An architecture is one file and one line in [`ARCHITECTURES`].
 
+mod adapter_file;
 mod albert;
 mod albert_config;
 mod architecture;
@@ -10,31 +11,46 @@ mod atomic;
 mod bert;
 mod bert_config;
 mod bert_encoder;
+mod causal_lm;
 mod checkpoint;
 mod config;
 mod distilbert;
 mod error;
+mod gpt2;
 mod gradient_checkpointing;
 mod inspect;
+mod key_value_cache;
+mod layer_context;
 mod layer_output;
 mod layer_set;
 mod layers;
+mod llama;
+mod llama_config;
+mod lora;
 mod loss;
 mod model;
 pub mod pretrained;
 mod roberta;
+mod rotary_embedding;
 mod student;
+mod t5;
+mod t5_config;
 mod tensor_file;
 mod weights;
 
-pub use architecture::{Architecture, find};
+pub use adapter_file::{AdapterConfig, is_adapter};
+pub use architecture::{Architecture, TaskKind, find};
 pub use config::{ConfigError, EncoderConfig, ModelConfig, Task};
 pub use error::{ModelError, TensorFault};
 pub use inspect::{FileSummary, Inspection, TensorSummary, inspect};
+pub use key_value_cache::KeyValueCache;
 pub use layer_set::Layers;
+pub use lora::{LoraConfig, TargetModules};
 pub use loss::Loss;
-pub use model::{Activations, ForwardOptions, Model, ModelInput, ModelOutput, ParameterInfo};
-pub use pretrained::{LoadRequest, Loaded, from_scratch, load, parameters_to_host, save, save_without};
+pub use model::{Activations, DecoderInput, ForwardOptions, Model, ModelInput, ModelOutput, ParameterInfo};
+pub use pretrained::{
+    Adapter, LoadRequest, Loaded, from_scratch, load, parameters_to_host, save, save_without,
+};
 pub use student::{
     LayerChoice, StudentError, StudentReport, StudentRequest, student_config, student_from_teacher,
 };
@@ -48,4 +64,8 @@ pub const ARCHITECTURES: &[Architecture] = &[
     roberta::ROBERTA,
     roberta::XLM_ROBERTA,
     albert::ARCHITECTURE,
+    llama::LLAMA,
+    llama::QWEN2,
+    gpt2::ARCHITECTURE,
+    t5::ARCHITECTURE,
 ];

@@ -4,6 +4,8 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use distill_ops::{AttentionBias, Dropout, Scores};
 
+use crate::key_value_cache::KeyValueCache;
+use crate::layer_context::LayerContext;
 use crate::layer_output::{Kept, LayerOutput, Tokens, Wanted};
 use crate::{Layers, Loss, gradient_checkpointing};
 
@@ -22,6 +24,19 @@ pub struct ModelInput {
     pub token_type_ids: Option<Tensor<2, Int>>,
     /// The padding mask in the form that attention adds.
     pub attention_bias: AttentionBias,
+    /// Where each token stands in its text, row by row; absent where every row counts from 0.
+    pub position_ids: Option<Vec<u32>>,
+    /// What an encoder-decoder's second half reads.
+    pub decoder: Option<DecoderInput>,
+}
+
+/// The target side of a batch: what the decoder of an encoder-decoder reads.
+#[derive(Debug, Clone)]
+pub struct DecoderInput {
+    /// Rows and columns: `[batch, target]`.
+    pub shape: [usize; 2],
+    /// `[batch, target]`: the start token, then the target without its last token.
+    pub input_ids: Tensor<2, Int>,
 }
 
 impl ModelInput {
@@ -45,6 +60,39 @@ impl ModelInput {
             input_ids: upload(input_ids, shape, device),
             token_type_ids,
             attention_bias: AttentionBias::from_padding_mask(attention_mask, shape),
+            position_ids: None,
+            decoder: None,
+        }
+    }
+
+    /// With the place of each token in its text, `shape[0] · shape[1]` of them.
+    #[must_use]
+    pub fn with_positions(self, position_ids: Vec<u32>) -> Self {
+        Self { position_ids: Some(position_ids), ..self }
+    }
+
+    /// Several texts in a row: a token sees those of its own segment alone.
+    ///
+    /// # Shapes
+    /// - `segments`: a number for each token, the same throughout a text, `shape[0] · shape[1]` of them
+    #[must_use]
+    pub fn with_segments(self, segments: &[u32]) -> Self {
+        let bias = AttentionBias::from_segments(segments, self.shape, &self.input_ids.device());
+        Self { attention_bias: bias, ..self }
+    }
+
+    /// With what the decoder of an encoder-decoder reads, `[batch, target]` row by row.
+    #[must_use]
+    pub fn with_decoder(self, input_ids: &[u32], shape: [usize; 2]) -> Self {
+        let input_ids = upload(input_ids, shape, &self.input_ids.device());
+        Self { decoder: Some(DecoderInput { shape, input_ids }), ..self }
+    }
+
+    /// The tokens' places: as given, or those of one row that all share; and how many rows that is.
+    pub(crate) fn positions(&self) -> (Vec<u32>, usize) {
+        match &self.position_ids {
+            Some(ids) => (ids.clone(), self.shape[0]),
+            None => ((0..self.shape[1] as u32).collect(), 1),
         }
     }
 }
@@ -104,9 +152,11 @@ pub enum Activations {
 /// What a forward pass returns.
 #[derive(Debug, Clone)]
 pub struct ModelOutput {
-    /// Before softmax. Classification: `[batch, num_labels]`; masked LM: `[batch · seq, vocab]`.
+    /// Before softmax. Classification: `[batch, num_labels]`; language models: `[batch · seq, vocab]`, of an
+    /// encoder-decoder for the tokens of its target.
     pub logits: Tensor<2>,
-    /// After the last layer, `[batch, seq, hidden]`; where asked for.
+    /// After the last layer, and its norm where the architecture has one there, `[batch, seq, hidden]`; of an
+    /// encoder-decoder its encoder's. Where asked for.
     pub last_hidden_state: Option<Tensor<3>>,
     /// `[batch, hidden]`, of architectures and tasks with a pooler.
     pub pooler_output: Option<Tensor<2>>,
@@ -150,6 +200,13 @@ pub trait Model: Send {
         loss: &mut dyn Loss,
     ) -> Vec<(String, Tensor<1>)>;
 
+    /// Reads more tokens of every row and returns the logits of what comes next, `[rows, vocab]`; `None` if the model's
+    /// task is not to continue texts.
+    ///
+    /// Rows of different lengths are padded on the left. The first call of an encoder-decoder brings the source and the
+    /// start of the target, later ones the target's next tokens as `input`'s own.
+    fn next_logits(&self, input: &ModelInput, cache: &mut KeyValueCache) -> Option<Tensor<2>>;
+
     /// Every parameter, in a fixed order.
     fn parameters(&self) -> Vec<ParameterInfo>;
 
@@ -190,9 +247,17 @@ pub(crate) trait Encoder {
         n: usize,
         hidden: Tensor<3>,
         wanted: Wanted,
-        bias: &AttentionBias,
+        context: &LayerContext<'_>,
         dropout: &mut Dropout,
     ) -> LayerOutput;
+    /// What the layers need to know of a batch.
+    fn context(&self, input: &ModelInput) -> LayerContext<'static> {
+        LayerContext::of(input.attention_bias.clone())
+    }
+    /// What comes after the last layer and belongs to the last hidden state.
+    fn finish(&self, last: Tensor<3>, _: &LayerContext<'_>, _: &mut Dropout) -> Tensor<3> {
+        last
+    }
     fn num_hidden_layers(&self) -> usize;
     /// As [`Model::layer_of`].
     fn layer_of(&self, name: &str) -> Option<usize>;
@@ -217,30 +282,36 @@ pub(crate) trait Forward: Module + 'static {
 
     fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput {
         let encoder = self.encoder();
+        let context = encoder.context(input);
         let mut hidden = encoder.embed(input, dropout);
         let mut hidden_states = options.hidden_states.then(|| vec![hidden.clone()]);
         let mut all_kept = Vec::with_capacity(encoder.num_hidden_layers());
         for n in 0..encoder.num_hidden_layers() {
             let wanted = self.wanted_of(n, options);
-            let output = encoder.layer(n, hidden, wanted, &input.attention_bias, dropout);
+            let output = encoder.layer(n, hidden, wanted, &context, dropout);
             hidden = output.hidden;
             all_kept.push(output.kept);
             if let Some(states) = &mut hidden_states {
                 states.push(hidden.clone());
             }
         }
-        self.finish(hidden, hidden_states, all_kept, options, dropout)
+        self.finish(hidden, hidden_states, all_kept, options, &context, dropout)
     }
 
     /// The head, and the output as a whole, from what the layers left.
     fn finish(
         &self,
         last: Tensor<3>,
-        hidden_states: Option<Vec<Tensor<3>>>,
+        mut hidden_states: Option<Vec<Tensor<3>>>,
         kept: Vec<Kept>,
         options: ForwardOptions,
+        context: &LayerContext<'_>,
         dropout: &mut Dropout,
     ) -> ModelOutput {
+        let last = self.encoder().finish(last, context, dropout);
+        if let Some(state) = hidden_states.as_mut().and_then(|states| states.last_mut()) {
+            *state = last.clone();
+        }
         let HeadOutput { logits, pooler_output } = self.head(&last, dropout);
         let last_hidden_state = options.keeps_last().then_some(last);
         let (mut attention_scores, mut queries_keys_values) = (Vec::new(), Vec::new());
@@ -256,6 +327,11 @@ pub(crate) trait Forward: Module + 'static {
             attention_scores,
             queries_keys_values,
         }
+    }
+
+    /// As [`Model::next_logits`].
+    fn next_logits(&self, _: &ModelInput, _: &mut KeyValueCache) -> Option<Tensor<2>> {
+        None
     }
 
     /// What anybody looks at of layer `n`.
@@ -315,6 +391,10 @@ impl<M: Forward> Model for ModuleModel<M> {
                 gradient_checkpointing::gradients_of(self.module(), input, options, dropout, loss)
             }
         }
+    }
+
+    fn next_logits(&self, input: &ModelInput, cache: &mut KeyValueCache) -> Option<Tensor<2>> {
+        self.module().next_logits(input, cache)
     }
 
     fn parameters(&self) -> Vec<ParameterInfo> {

@@ -1,16 +1,18 @@
 //! Models in and out of Hugging Face folders.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use serde_json::{Value, json};
 
+use crate::adapter_file::{AdapterConfig, AdapterFile};
 use crate::checkpoint::{Checkpoint, WEIGHTS};
+use crate::lora::{LoraConfig, is_factor};
 use crate::model::Model;
 use crate::tensor_file::write_safetensors;
 use crate::weights::{HeadPolicy, LoadReport, Weights};
-use crate::{Architecture, ConfigError, ModelConfig, ModelError, Task};
+use crate::{Architecture, ConfigError, ModelConfig, ModelError, Task, TaskKind};
 
 /// What a checkpoint is to become.
 #[derive(Debug, Clone)]
@@ -25,6 +27,17 @@ pub struct LoadRequest {
     pub device: Device,
     /// Replaces every dropout probability of the configuration, for this run: a saved model keeps its own.
     pub dropout: Option<f64>,
+    /// Low-rank adapters to put in; everything but them and their `modules_to_save` is frozen.
+    pub adapter: Option<Adapter>,
+}
+
+/// The adapters that a model gets.
+#[derive(Debug, Clone)]
+pub enum Adapter {
+    /// New ones, which change nothing yet.
+    New(LoraConfig),
+    /// Those of a folder in PEFT's layout.
+    Saved(PathBuf),
 }
 
 /// A model with all that is needed to save it again.
@@ -35,6 +48,8 @@ pub struct Loaded {
     pub config: ModelConfig,
     /// Which tensors are new and which were not used.
     pub report: LoadReport,
+    /// The adapters that it has.
+    pub lora: Option<LoraConfig>,
 }
 
 /// Loads a Hugging Face folder: `config.json` and `model.safetensors`, in one file or in shards, in f32, f16, bf16 or
@@ -44,6 +59,9 @@ pub struct Loaded {
 /// Every [`ModelError`]; tensors that are missing or of another shape are all listed.
 pub fn load(folder: &Path, request: LoadRequest) -> Result<Loaded, ModelError> {
     let mut config = ModelConfig::read(folder)?;
+    if !config.architecture.supports(request.task.kind()) {
+        return Err(unsupported(config.architecture, &request.task));
+    }
     config.task = request.task;
     let mut encoder = config.encoder.clone_box();
     if let Some(p) = request.dropout {
@@ -51,10 +69,45 @@ pub fn load(folder: &Path, request: LoadRequest) -> Result<Loaded, ModelError> {
     }
     let checkpoint = Checkpoint::open(folder)?;
     let std = encoder.initializer_range();
-    let weights = Weights::from_checkpoint(checkpoint, request.head, request.seed, std, &request.device);
-    let model = encoder.build(&config.task, &weights);
+    let (lora, file) = match request.adapter {
+        None => (None, None),
+        Some(Adapter::New(lora)) => (Some(lora), None),
+        Some(Adapter::Saved(folder)) => {
+            (Some(AdapterConfig::read(&folder)?.lora), Some(AdapterFile::open(&folder)?))
+        }
+    };
+    let weights = Weights::from_checkpoint(checkpoint, request.head, request.seed, std, &request.device)
+        .with_lora(lora.clone(), file);
+    let mut model = encoder.build(&config.task, &weights);
     let report = weights.finish()?;
-    Ok(Loaded { model, config, report })
+    let lora = lora.map(|lora| with_new_heads(lora, &report.newly_initialised));
+    if let Some(lora) = &lora {
+        model.set_trainable(&|name| lora.holds(name));
+    }
+    Ok(Loaded { model, config, report, lora })
+}
+
+/// A new head learns as a whole and is saved with the adapters.
+fn with_new_heads(mut lora: LoraConfig, newly_initialised: &[String]) -> LoraConfig {
+    for name in newly_initialised.iter().filter(|name| !is_factor(name)) {
+        let module = name.rsplit_once('.').map_or(name.as_str(), |(module, _)| module);
+        if !lora.holds(name) {
+            lora.modules_to_save.push(module.to_owned());
+        }
+    }
+    lora
+}
+
+/// Why an architecture cannot be used for a task.
+fn unsupported(architecture: &Architecture, task: &Task) -> ModelError {
+    let help = match architecture.tasks.first() {
+        Some(TaskKind::CausalLm) => {
+            "it continues texts; take an encoder such as `bert` for labels and hidden tokens"
+        }
+        Some(TaskKind::Seq2SeqLm) => "it answers texts with texts: `kind = \"seq2seq\"`",
+        _ => "it is an encoder; take `llama`, `qwen2`, `gpt2` or `t5` to write texts",
+    };
+    ModelError::UnsupportedTask { model_type: architecture.model_type, task: task.kind().name(), help }
 }
 
 /// Builds a model with new weights; `table` is the recipe's, checked by [`Architecture::from_scratch`].
@@ -72,6 +125,10 @@ pub fn from_scratch(
 ) -> Result<Loaded, Vec<ConfigError>> {
     let encoder = architecture.from_scratch(table, vocab_size, pad_token_id)?;
     let task = request.task;
+    if !architecture.supports(task.kind()) {
+        let expected = format!("cannot be used for {}", task.kind().name());
+        return Err(vec![ConfigError::value("architecture", architecture.model_type, expected)]);
+    }
     let weights = Weights::from_seed(request.seed, encoder.initializer_range(), &request.device);
     let mut built = encoder.clone_box();
     if let Some(p) = request.dropout {
@@ -81,7 +138,7 @@ pub fn from_scratch(
     let mut keys = encoder.to_json();
     keys.insert("model_type".to_owned(), json!(architecture.model_type));
     let config = ModelConfig { architecture, encoder, task, keys };
-    Ok(Loaded { model, config, report: LoadReport::default() })
+    Ok(Loaded { model, config, report: LoadReport::default(), lora: None })
 }
 
 /// Writes `config.json` and `model.safetensors` as Transformers' `save_pretrained` lays them out.

@@ -8,13 +8,14 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use distill_ops::{AttentionBias, Dropout, gelu};
+use distill_ops::{Dropout, gelu};
 use serde_json::{Map, Value};
 
-use crate::architecture::{Architecture, Vocabulary};
+use crate::architecture::{Architecture, ENCODER_TASKS, Vocabulary};
 use crate::bert_config::{BertConfig, BertScratch};
 use crate::bert_encoder::{BertEncoder, depth};
 use crate::config::{read_keys, read_scratch};
+use crate::layer_context::LayerContext;
 use crate::layer_output::{LayerOutput, Tokens, Wanted};
 use crate::layers::{Embedding, LayerNorm, Linear, first_token, tied_logits};
 use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel, upload};
@@ -24,13 +25,20 @@ use crate::{ConfigError, EncoderConfig, Task};
 pub(crate) const ROBERTA: Architecture = Architecture {
     model_type: "roberta",
     class: "Roberta",
+    tasks: ENCODER_TASKS,
     parse,
     scratch,
     schema: || schemars::schema_for!(BertScratch),
 };
 
-pub(crate) const XLM_ROBERTA: Architecture =
-    Architecture { model_type: "xlm-roberta", class: "XLMRoberta", parse, scratch, schema: ROBERTA.schema };
+pub(crate) const XLM_ROBERTA: Architecture = Architecture {
+    model_type: "xlm-roberta",
+    class: "XLMRoberta",
+    tasks: ENCODER_TASKS,
+    parse,
+    scratch,
+    schema: ROBERTA.schema,
+};
 
 /// `RobertaConfig`'s defaults where they differ from `BertConfig`'s.
 const VOCAB_SIZE: usize = 50_265;
@@ -149,6 +157,7 @@ impl EncoderConfig for Roberta {
                 };
                 ModuleModel::boxed(RobertaForMaskedLM { roberta, lm_head }, &device)
             }
+            Task::CausalLm | Task::Seq2SeqLm => unreachable!("{}", task.kind().not_asked()),
         }
     }
 
@@ -182,10 +191,10 @@ impl Encoder for RobertaModel {
         n: usize,
         hidden: Tensor<3>,
         wanted: Wanted,
-        bias: &AttentionBias,
+        context: &LayerContext<'_>,
         dropout: &mut Dropout,
     ) -> LayerOutput {
-        self.encoder.layer(n, hidden, wanted, bias, dropout)
+        self.encoder.layer(n, hidden, wanted, &context.bias, dropout)
     }
 
     fn num_hidden_layers(&self) -> usize {
@@ -285,8 +294,9 @@ impl Forward for RobertaForSequenceClassification {
     fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
         let head = &self.classifier;
         let x = dropout.apply(first_token(last.clone()), head.classifier_dropout);
-        let x = dropout.apply(head.dense.forward(x).tanh(), head.classifier_dropout);
-        HeadOutput { logits: head.out_proj.forward(x), pooler_output: None }
+        let x = head.dense.forward(x, dropout).tanh();
+        let x = dropout.apply(x, head.classifier_dropout);
+        HeadOutput { logits: head.out_proj.forward(x, dropout), pooler_output: None }
     }
 }
 
@@ -312,12 +322,12 @@ impl Forward for RobertaForMaskedLM {
         Tokens::All
     }
 
-    fn head(&self, last: &Tensor<3>, _: &mut Dropout) -> HeadOutput {
+    fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
         // `RobertaLMHead` has a GELU whatever `hidden_act` says.
-        let x = gelu(self.lm_head.dense.forward(last.clone()));
+        let x = gelu(self.lm_head.dense.forward(last.clone(), dropout));
         let x = self.lm_head.layer_norm.forward(x);
         let table = self.roberta.embeddings.word_embeddings.table();
-        HeadOutput { logits: tied_logits(x, table, self.lm_head.bias.val()), pooler_output: None }
+        HeadOutput { logits: tied_logits(x, table, Some(self.lm_head.bias.val())), pooler_output: None }
     }
 }
 

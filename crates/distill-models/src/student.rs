@@ -320,7 +320,7 @@ fn build(config: &ModelConfig, weights: &Weights, load: &LoadRequest) -> Result<
     }
     let model = encoder.build(&config.task, weights);
     let report: LoadReport = weights.finish()?;
-    Ok(Loaded { model, config: config.clone(), report })
+    Ok(Loaded { model, config: config.clone(), report, lora: None })
 }
 
 /// A teacher's embeddings.

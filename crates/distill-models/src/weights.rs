@@ -12,11 +12,16 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 
+use crate::adapter_file::AdapterFile;
 use crate::checkpoint::Checkpoint;
+use crate::lora::{LoraConfig, LoraSettings, is_factor};
 use crate::{ModelError, TensorFault};
 
+/// The place of an untied output layer over the vocabulary.
+const OUTPUT_LAYER: &str = "lm_head";
+
 /// How a tensor that no checkpoint has is filled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Init {
     /// Normal with the configuration's `initializer_range`.
     Normal,
@@ -26,6 +31,10 @@ pub(crate) enum Init {
     Zeros,
     /// The scale of norms.
     Ones,
+    /// Normal with this deviation.
+    NormalOf(f64),
+    /// Uniform between ± 1 / √(columns): PyTorch's and PEFT's start of a factor (He et al. 2015 with a = √5).
+    KaimingUniform,
 }
 
 /// What a head that is not in the checkpoint means.
@@ -42,6 +51,8 @@ pub enum HeadPolicy {
 enum Part {
     Trunk,
     Head,
+    /// Not of the model's own checkpoint: an adapter.
+    Adapter,
 }
 
 /// A place in the tree of names. Cheap to clone; all places of one construction share their report.
@@ -60,6 +71,13 @@ struct Shared {
     /// Values for new tensors.
     given: HashMap<String, GivenRows>,
     policy: HeadPolicy,
+    /// The adapters to put in.
+    lora: Option<LoraConfig>,
+    /// Where their values, and those of layers that were trained with them, come from; new ones without.
+    adapter: Option<AdapterFile>,
+    /// The dense layers there are, and those of them that are adapted.
+    linear_modules: Vec<String>,
+    adapted: Vec<String>,
     seed: u64,
     std: f64,
     device: Device,
@@ -85,6 +103,8 @@ pub struct LoadReport {
     pub newly_initialised: Vec<String>,
     /// Tensors of the checkpoint that this architecture and task do not use.
     pub unused: Vec<String>,
+    /// The layers that have an adapter.
+    pub adapted: Vec<String>,
 }
 
 impl Weights {
@@ -122,6 +142,10 @@ impl Weights {
             layers: None,
             given: HashMap::new(),
             policy,
+            lora: None,
+            adapter: None,
+            linear_modules: Vec::new(),
+            adapted: Vec::new(),
             seed,
             std,
             device: device.clone(),
@@ -137,6 +161,43 @@ impl Weights {
     pub(crate) fn with_layers(self, layers: Vec<usize>) -> Self {
         self.shared.borrow_mut().layers = Some(layers);
         self
+    }
+
+    /// The same with adapters, whose values come from `adapter` if there is one.
+    pub(crate) fn with_lora(self, lora: Option<LoraConfig>, adapter: Option<AdapterFile>) -> Self {
+        {
+            let mut shared = self.shared.borrow_mut();
+            shared.lora = lora;
+            shared.adapter = adapter;
+        }
+        self
+    }
+
+    /// The adapter of the dense layer at this place, if it is to have one.
+    pub(crate) fn lora(&self) -> Option<LoraSettings> {
+        let mut shared = self.shared.borrow_mut();
+        let is_head = self.part == Part::Head || self.path == OUTPUT_LAYER;
+        let settings = shared.lora.as_ref().and_then(|lora| lora.of(&self.path, is_head));
+        shared.linear_modules.push(self.path.clone());
+        if settings.is_some() {
+            shared.adapted.push(self.path.clone());
+        }
+        settings
+    }
+
+    /// The same place, whose tensors are those of an adapter.
+    pub(crate) fn adapter(&self) -> Self {
+        Self { part: Part::Adapter, ..self.clone() }
+    }
+
+    /// Whether the checkpoint holds the tensor `name` below this place.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let shared = self.shared.borrow();
+        let name = self.name(name);
+        shared
+            .source
+            .as_ref()
+            .is_some_and(|source| aliases(&name).iter().any(|name| source.find(name).is_some()))
     }
 
     /// The place `name` below this one; dots are allowed.
@@ -184,11 +245,22 @@ impl Weights {
         }
         let newly_initialised = std::mem::take(&mut shared.newly_initialised);
         let faults = std::mem::take(&mut shared.faults);
+        let [linear_modules, adapted] = [&shared.linear_modules, &shared.adapted].map(Clone::clone);
+        if shared.lora.is_some() && adapted.is_empty() {
+            return Err(ModelError::NothingAdapted { modules: last_words(&linear_modules) });
+        }
+        if let Some(adapter) = &shared.adapter {
+            adapter.check_used(&shared.used)?;
+        }
         let Some(source) = &shared.source else {
-            return Ok(LoadReport { newly_initialised, unused: Vec::new() });
+            return Ok(LoadReport { newly_initialised, unused: Vec::new(), adapted });
         };
         if !faults.is_empty() {
-            return Err(ModelError::Tensors { folder: source.folder().to_owned(), faults });
+            let folder = match faults.iter().all(|fault| is_factor(fault.name())) {
+                true => shared.adapter.as_ref().map_or(source.folder(), AdapterFile::folder),
+                false => source.folder(),
+            };
+            return Err(ModelError::Tensors { folder: folder.to_owned(), faults });
         }
         let unused = source
             .names()
@@ -196,7 +268,7 @@ impl Weights {
             .filter(|name| !shared.used.contains(*name) && !is_buffer(name))
             .map(str::to_owned)
             .collect();
-        Ok(LoadReport { newly_initialised, unused })
+        Ok(LoadReport { newly_initialised, unused, adapted })
     }
 
     fn name(&self, name: &str) -> String {
@@ -218,7 +290,11 @@ fn renumber(name: &str, layers: &[usize]) -> String {
 
 /// Constants that old versions of Transformers stored among the weights.
 fn is_buffer(name: &str) -> bool {
-    name.ends_with("embeddings.position_ids") || name.ends_with("embeddings.token_type_ids")
+    name.ends_with("embeddings.position_ids")
+        || name.ends_with("embeddings.token_type_ids")
+        || name.ends_with(".attn.bias")
+        || name.ends_with(".attn.masked_bias")
+        || name.ends_with("rotary_emb.inv_freq")
 }
 
 /// The names under which a checkpoint may hold a tensor: as it is; without the prefix of the headless model; with
@@ -245,7 +321,7 @@ fn aliases(name: &str) -> Vec<String> {
     names
 }
 
-const BASE_PREFIXES: [&str; 4] = ["bert", "distilbert", "roberta", "albert"];
+const BASE_PREFIXES: [&str; 6] = ["bert", "distilbert", "roberta", "albert", "model", "transformer"];
 
 impl Shared {
     fn values(&mut self, name: &str, shape: &[usize], init: Init, part: Part) -> Vec<f32> {
@@ -266,6 +342,22 @@ impl Shared {
 
     /// The stored numbers, `None` where new ones are due.
     fn load(&mut self, name: &str, shape: &[usize], part: Part) -> Result<Option<Vec<f32>>, Fault> {
+        if let Some(adapter) = &self.adapter
+            && let Some((stored, values)) = adapter.read(name, shape)?
+        {
+            self.used.insert(stored);
+            self.used.insert(name.to_owned());
+            return Ok(Some(values));
+        }
+        if part == Part::Adapter {
+            if self.adapter.is_some() {
+                return Err(Fault::Tensor(TensorFault::Missing {
+                    name: name.to_owned(),
+                    expected: shape.to_vec(),
+                }));
+            }
+            return Ok(None);
+        }
         let Some(source) = &self.source else { return Ok(None) };
         let renumbered = self.layers.as_ref().map(|layers| renumber(name, layers));
         let name = renumbered.as_deref().unwrap_or(name);
@@ -309,7 +401,7 @@ impl Shared {
     /// New numbers, those that are given among them.
     fn new_values(&mut self, name: &str, shape: &[usize], init: Init) -> Vec<f32> {
         let Some(GivenRows { first_row, values: given }) = self.given.remove(name) else {
-            if self.source.is_none() {
+            if self.source.is_none() && !is_factor(name) {
                 self.newly_initialised.push(name.to_owned());
             }
             return self.fresh(name, shape, init);
@@ -330,10 +422,15 @@ impl Shared {
         let padding_row = match init {
             Init::Zeros => return vec![0.0; len],
             Init::Ones => return vec![1.0; len],
-            Init::Normal => None,
+            Init::KaimingUniform => {
+                let columns = shape.last().copied().unwrap_or(1).max(1) as f64;
+                return uniform(self.seed, name, len, columns.sqrt().recip());
+            }
+            Init::Normal | Init::NormalOf(_) => None,
             Init::NormalExceptRow(row) => Some(row),
         };
-        let mut values = normal(self.seed, name, len, self.std);
+        let std = if let Init::NormalOf(std) = init { std } else { self.std };
+        let mut values = normal(self.seed, name, len, std);
         if let Some(row) = padding_row {
             let width = shape.last().copied().unwrap_or(0);
             if let Some(row) = values.get_mut(row * width..(row + 1) * width) {
@@ -344,19 +441,38 @@ impl Shared {
     }
 }
 
-enum Fault {
+/// Why a tensor could not be read.
+pub(crate) enum Fault {
     Tensor(TensorFault),
     File(ModelError),
 }
 
-/// Normal numbers of mean 0, by Box and Muller's method, from a stream of its own for each seed and name.
-pub fn normal(seed: u64, name: &str, len: usize, std: f64) -> Vec<f32> {
+/// Numbers above 0 and below 1, from a stream of its own for each seed and name.
+fn units(seed: u64, name: &str) -> impl FnMut() -> f64 {
     let mut hash = Sha256::new();
     hash.update(seed.to_le_bytes());
     hash.update(name.as_bytes());
     let mut generator = ChaCha8Rng::from_seed(hash.finalize().into());
-    // 53 bits; the radius takes a number above zero, whose logarithm is finite.
-    let mut unit = || ((generator.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+    // 53 bits.
+    move || ((generator.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+}
+
+/// Numbers between ± `bound`.
+fn uniform(seed: u64, name: &str, len: usize, bound: f64) -> Vec<f32> {
+    let mut unit = units(seed, name);
+    (0..len).map(|_| ((2.0 * unit() - 1.0) * bound) as f32).collect()
+}
+
+/// The last words of layers' names, each once.
+fn last_words(names: &[String]) -> Vec<String> {
+    let words: BTreeSet<&str> = names.iter().filter_map(|name| name.rsplit('.').next()).collect();
+    words.into_iter().map(str::to_owned).collect()
+}
+
+/// Normal numbers of mean 0, by Box and Muller's method, from a stream of its own for each seed and name.
+pub fn normal(seed: u64, name: &str, len: usize, std: f64) -> Vec<f32> {
+    // The radius takes a number above zero, whose logarithm is finite.
+    let mut unit = units(seed, name);
     let mut values = Vec::with_capacity(len + 1);
     while values.len() < len {
         let (radius, angle) = ((-2.0 * unit().ln()).sqrt() * std, unit() * TAU);

@@ -26,7 +26,8 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 fn load_for_training(folder: &std::path::Path, device: &Device) -> Loaded {
     let task = ModelConfig::read(folder).unwrap().task;
     let device = device.clone().autodiff();
-    let request = LoadRequest { task, head: HeadPolicy::MustMatch, seed: 0, device, dropout: None };
+    let request =
+        LoadRequest { task, head: HeadPolicy::MustMatch, seed: 0, device, dropout: None, adapter: None };
     let loaded = load(folder, request).unwrap();
     assert_eq!(loaded.report.newly_initialised, [""; 0]);
     assert_eq!(loaded.report.unused, [""; 0]);
@@ -147,7 +148,14 @@ fn golden_hidden_states_of_a_real_model() {
     for device in devices() {
         let place = describe(&device);
         let task = Task::Classification { id2label: ["a", "b", "c", "d"].map(str::to_owned).to_vec() };
-        let request = LoadRequest { task, head: HeadPolicy::Reinitialise, seed: 1, device, dropout: None };
+        let request = LoadRequest {
+            task,
+            head: HeadPolicy::Reinitialise,
+            seed: 1,
+            device,
+            dropout: None,
+            adapter: None,
+        };
         let loaded = load(&folder, request).unwrap();
         assert_eq!(loaded.report.newly_initialised, ["classifier.weight", "classifier.bias"]);
         assert_eq!(loaded.report.unused, [""; 0]);

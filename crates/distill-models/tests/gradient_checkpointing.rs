@@ -27,7 +27,7 @@ fn model(architecture: &'static Architecture, task: Task, device: &Device) -> Bo
         "hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.3,
     });
     let (head, device) = (HeadPolicy::Reinitialise, device.clone());
-    let request = LoadRequest { task, head, seed: 5, device, dropout: None };
+    let request = LoadRequest { task, head, seed: 5, device, dropout: None, adapter: None };
     let mut model = from_scratch(architecture, &table, 40, 1, request).expect("a table without faults").model;
     model.set_trainable(&|_| true);
     model

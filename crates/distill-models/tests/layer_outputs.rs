@@ -46,7 +46,7 @@ fn model(architecture: &'static Architecture, task: Task, device: &Device) -> Bo
         "max_position_embeddings": 20, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
     });
     let (head, device) = (HeadPolicy::Reinitialise, device.clone().autodiff());
-    let request = LoadRequest { task, head, seed: 5, device, dropout: None };
+    let request = LoadRequest { task, head, seed: 5, device, dropout: None, adapter: None };
     let mut model = from_scratch(architecture, &table, 40, 1, request).expect("a table without faults").model;
     model.set_trainable(&|_| true);
     // New weights are so small that attention is nearly uniform and that scores are nearly zero.

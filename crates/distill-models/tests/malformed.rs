@@ -25,7 +25,14 @@ fn task() -> Task {
 }
 
 fn request(device: Device) -> LoadRequest {
-    LoadRequest { task: task(), head: HeadPolicy::Reinitialise, seed: 1, device, dropout: None }
+    LoadRequest {
+        task: task(),
+        head: HeadPolicy::Reinitialise,
+        seed: 1,
+        device,
+        dropout: None,
+        adapter: None,
+    }
 }
 
 /// A small model's folder; `None` in a build without a backend.

@@ -27,7 +27,7 @@ fn table() -> serde_json::Value {
 }
 
 fn request(task: Task, head: HeadPolicy, device: &Device) -> LoadRequest {
-    LoadRequest { task, head, seed: 5, device: device.clone(), dropout: None }
+    LoadRequest { task, head, seed: 5, device: device.clone(), dropout: None, adapter: None }
 }
 
 fn scratch(architecture: &'static Architecture, task: Task, seed: u64, device: &Device) -> Loaded {

@@ -26,7 +26,7 @@ fn labels(count: usize) -> Task {
 }
 
 fn load_request(task: Task, head: HeadPolicy, device: &Device) -> LoadRequest {
-    LoadRequest { task, head, seed: 5, device: device.clone(), dropout: None }
+    LoadRequest { task, head, seed: 5, device: device.clone(), dropout: None, adapter: None }
 }
 
 fn sizes(table: Value) -> Map<String, Value> {

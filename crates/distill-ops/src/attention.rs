@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, TensorData, activation};
 
 use crate::Dropout;
 
@@ -34,6 +34,23 @@ impl AttentionBias {
         let padded = attention_mask.contains(&0);
         let padding = padded.then(|| Padding { attention_mask: attention_mask.into(), shape });
         Self { padding, ..Self::default() }
+    }
+
+    /// Several texts in a row: a query sees the keys of its own segment alone.
+    ///
+    /// # Shapes
+    /// - `segments`: a number for each token, the same throughout a text; `[batch, seq]` row by row
+    pub fn from_segments(segments: &[u32], shape: [usize; 2], device: &Device) -> Self {
+        let [batch, seq] = shape;
+        if segments.chunks(seq.max(1)).all(|row| row.windows(2).all(|pair| pair[0] == pair[1])) {
+            return Self::default();
+        }
+        let rows = segments.chunks(seq.max(1));
+        let added: Vec<f32> = rows
+            .flat_map(|row| row.iter().flat_map(|of_query| row.iter().map(move |of_key| of_query == of_key)))
+            .map(|same| if same { 0.0 } else { MASKED })
+            .collect();
+        Self::default().with_bias(Tensor::from_data(TensorData::new(added, [batch, 1, seq, seq]), device))
     }
 
     /// Nothing is masked, nothing is added.

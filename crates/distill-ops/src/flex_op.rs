@@ -24,10 +24,9 @@ pub trait FlexOp<const N: usize>: Clone + Debug + Send + 'static {
     /// The result and what the backward pass will need.
     fn forward(&self, inputs: [FlexTensor; N]) -> (FlexTensor, Self::Saved);
 
-    /// [`forward`](Self::forward) where gradients will be asked for; `leaves` tells which inputs are parameters that
-    /// learn.
-    fn record(&self, inputs: [FlexTensor; N], leaves: [bool; N]) -> (FlexTensor, Self::Saved) {
-        let _ = leaves;
+    /// [`forward`](Self::forward) where gradients will be asked for; `roles` tells of which inputs.
+    fn record(&self, inputs: [FlexTensor; N], roles: [Role; N]) -> (FlexTensor, Self::Saved) {
+        let _ = roles;
         self.forward(inputs)
     }
 
@@ -38,6 +37,17 @@ pub trait FlexOp<const N: usize>: Clone + Debug + Send + 'static {
 
     /// The gradients of those inputs that are `wanted`, from the gradient of the result.
     fn backward(&self, saved: Self::Saved, grad: FlexTensor, wanted: [bool; N]) -> [Option<FlexTensor>; N];
+}
+
+/// What an input is to the backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Its gradient will not be asked for.
+    Constant,
+    /// It was computed of something that learns.
+    Computed,
+    /// A parameter that learns.
+    Parameter,
 }
 
 /// The bridge from tensors to [`FlexOp`]s; only flex has one, so look with [`is_flex`] first.
@@ -127,7 +137,15 @@ fn tracked<O: FlexOp<N>, C: CheckpointStrategy, const N: usize>(
     op: O,
     inputs: [FloatTensor<Autodiff<Flex, C>>; N],
 ) -> FloatTensor<Autodiff<Flex, C>> {
-    let leaves = inputs.each_ref().map(Autodiff::<Flex, C>::float_is_require_grad);
+    let roles = inputs.each_ref().map(|input| {
+        if Autodiff::<Flex, C>::float_is_require_grad(input) {
+            return Role::Parameter;
+        }
+        match Probe.prepare::<C>([input.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(_) => Role::Computed,
+            OpsKind::UnTracked(_) => Role::Constant,
+        }
+    });
     let mut nodes: Vec<NodeGuard> = Vec::with_capacity(N);
     let inputs = inputs.map(|input| {
         let (tensor, node) = input.into_parts();
@@ -137,11 +155,21 @@ fn tracked<O: FlexOp<N>, C: CheckpointStrategy, const N: usize>(
     let Ok(nodes) = <[NodeGuard; N]>::try_from(nodes) else { unreachable!("one node for each of N inputs") };
     match Recorded(op.clone()).prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prepared) => {
-            let (output, saved) = op.record(inputs, leaves);
+            let (output, saved) = op.record(inputs, roles);
             prepared.finish(saved, output)
         }
         OpsKind::UnTracked(prepared) => prepared.finish(op.forward(inputs).0),
     }
+}
+
+/// Nothing that is ever recorded: preparing it tells whether its input is on the tape.
+#[derive(Debug)]
+struct Probe;
+
+impl Backward<Flex, 1> for Probe {
+    type State = ();
+
+    fn backward(self, _: Ops<(), 1>, _: &mut Gradients, _: &mut Checkpointer) {}
 }
 
 /// An operation on burn's tape.

@@ -17,9 +17,30 @@ use crate::Activation;
 pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if crate::flex_op::is_flex(&x.device()) {
-        return fused::linear(x, None, weight, bias);
+        return fused::linear(x, None, Layout::OutIn, weight, bias);
     }
     plain(x, weight, bias)
+}
+
+/// `x · weight + bias` over the last dimension: [`linear`] with the weight as GPT-2 stores it.
+///
+/// # Shapes
+/// As [`linear`], but `weight`: `[in, out]`
+pub fn linear_in_out<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if crate::flex_op::is_flex(&x.device()) {
+        return fused::linear(x, None, Layout::InOut, weight, bias);
+    }
+    plain(x, weight.transpose(), bias)
+}
+
+/// Which way a weight lies in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// `[out, in]`
+    OutIn,
+    /// `[in, out]`
+    InOut,
 }
 
 /// [`linear`] of `activation(x)`: the second half of a feed-forward layer.
@@ -39,7 +60,7 @@ pub fn activation_linear<const D: usize>(
     if crate::flex_op::is_flex(&x.device())
         && let Some(curve) = activation.curve()
     {
-        return fused::linear(x, Some(curve), weight, bias);
+        return fused::linear(x, Some(curve), Layout::OutIn, weight, bias);
     }
     linear(activation.forward(x), weight, bias)
 }
@@ -65,23 +86,28 @@ mod fused {
     use burn::backend::flex::FlexTensor;
     use burn::tensor::Tensor;
 
-    use crate::flex_op::{FlexOp, apply2, apply3, dims, in_order, matrix, tensor_of, values};
-    use crate::kernels::{Activated, Curve, Onto, PackedRight, column_sums, product, product_packed};
+    use super::Layout;
+    use crate::flex_op::{FlexOp, Role, apply2, apply3, dims, in_order, matrix, tensor_of, values};
+    use crate::kernels::{Activated, Curve, Matrix, Onto, PackedRight, column_sums, product, product_packed};
     use crate::packed::{packed_input, packed_weight};
     use crate::precision::{Precision, precision};
 
     pub(super) fn linear<const D: usize>(
         x: Tensor<D>,
         curve: Option<Curve>,
+        layout: Layout,
         weight: Tensor<2>,
         bias: Option<Tensor<1>>,
     ) -> Tensor<D> {
         let mut shape = x.dims();
-        let [outputs, inputs] = weight.dims();
+        let [outputs, inputs] = match (layout, weight.dims()) {
+            (Layout::OutIn, shape) => shape,
+            (Layout::InOut, [inputs, outputs]) => [outputs, inputs],
+        };
         let rows = shape[..D - 1].iter().product::<usize>();
         shape[D - 1] = outputs;
         let x = x.reshape([rows, inputs]);
-        let op = Linear { precision: precision(), curve };
+        let op = Linear { precision: precision(), curve, layout };
         let y: Tensor<2> = match bias {
             Some(bias) => apply3(op, x, weight, bias),
             None => apply2(op, x, weight),
@@ -94,6 +120,8 @@ mod fused {
         precision: Precision,
         /// Of the input.
         curve: Option<Curve>,
+        /// Of the weight.
+        layout: Layout,
     }
 
     /// What the backward pass needs.
@@ -108,6 +136,8 @@ mod fused {
     /// The input, for the gradient of the weight.
     #[derive(Debug, Clone)]
     enum Input {
+        /// Not needed: the weight does not learn.
+        Dropped,
         /// As it came.
         Plain(FlexTensor),
         /// Packed while it was at hand: in bf16 half as long, and not to be fetched once more.
@@ -117,56 +147,72 @@ mod fused {
     impl Linear {
         /// `x · weightᵀ`, onto the bias.
         fn product(&self, x: &FlexTensor, weight: &FlexTensor, onto: Onto<'_>) -> FlexTensor {
-            let (x, weight) = (matrix(x), matrix(weight));
-            let y = product(self.precision, x, weight.transposed(), onto, self.activated());
-            tensor_of(y, [x.rows, weight.rows])
+            let (x, weight) = (matrix(x), self.right(weight));
+            tensor_of(product(self.precision, x, weight, onto, self.activated()), [x.rows, weight.columns])
         }
 
         /// [`Self::product`] of a model that only predicts: its weights stay, packed.
         fn prediction(&self, x: &FlexTensor, weight: &FlexTensor, onto: Onto<'_>) -> FlexTensor {
-            let packed = packed_weight(self.precision, weight);
-            let (x, outputs) = (matrix(x), matrix(weight).rows);
-            tensor_of(product_packed(x, &packed, onto, self.activated()), [x.rows, outputs])
+            let (x, weight_matrix) = (matrix(x), self.right(weight));
+            let packed = packed_weight(self.precision, weight, weight_matrix);
+            tensor_of(product_packed(x, &packed, onto, self.activated()), [x.rows, weight_matrix.columns])
+        }
+
+        /// The weight as the right operand of a product with the input, `[inputs, outputs]`.
+        fn right<'a>(&self, weight: &'a FlexTensor) -> Matrix<'a> {
+            match self.layout {
+                Layout::OutIn => matrix(weight).transposed(),
+                Layout::InOut => matrix(weight),
+            }
         }
 
         fn activated(&self) -> Activated<'static> {
             self.curve.map_or(Activated::No, Activated::Left)
         }
 
-        fn save(&self, x: FlexTensor, weight: FlexTensor, learns: bool) -> Saved {
+        fn save(&self, x: FlexTensor, weight: FlexTensor, role_of_weight: Role) -> Saved {
             let shape = [0, 1].map(|axis| dims(&x)[axis]);
-            let x = if learns && self.curve.is_none() {
-                Input::Packed(packed_input(self.precision, &x))
-            } else {
-                Input::Plain(x)
+            let x = match (self.curve, role_of_weight, self.layout) {
+                (None, Role::Constant, _) => Input::Dropped,
+                (None, Role::Parameter, Layout::OutIn) => Input::Packed(packed_input(self.precision, &x)),
+                _ => Input::Plain(x),
             };
             Saved { x, weight, shape }
         }
 
         /// The gradients of `x` (`grad · weight`) and of the weight (`gradᵀ · x`).
         fn gradients(&self, saved: &Saved, grad: &FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
-            let (weight, grad) = (matrix(&saved.weight), matrix(grad));
+            let (right, grad) = (self.right(&saved.weight), matrix(grad));
             let dx = wanted[0].then(|| {
                 let slope = match (self.curve, &saved.x) {
                     (Some(curve), Input::Plain(x)) => Activated::Slope(curve, matrix(x)),
                     _ => Activated::No,
                 };
-                tensor_of(product(self.precision, grad, weight, Onto::Nothing, slope), saved.shape)
+                tensor_of(
+                    product(self.precision, grad, right.transposed(), Onto::Nothing, slope),
+                    saved.shape,
+                )
             });
             let dweight = wanted[1].then(|| {
-                let packed;
-                let x = match &saved.x {
-                    Input::Packed(x) => x.as_ref(),
-                    Input::Plain(x) => {
-                        packed = match self.curve {
+                let sum = match (&saved.x, self.layout) {
+                    (Input::Dropped, _) => unreachable!("the gradient of a constant is not asked for"),
+                    (Input::Packed(x), _) => {
+                        product_packed(grad.transposed(), x, Onto::Nothing, Activated::No)
+                    }
+                    (Input::Plain(x), Layout::OutIn) => {
+                        let x = match self.curve {
                             Some(curve) => PackedRight::activated(self.precision, matrix(x), curve),
                             None => PackedRight::new(self.precision, matrix(x)),
                         };
-                        &packed
+                        product_packed(grad.transposed(), &x, Onto::Nothing, Activated::No)
+                    }
+                    (Input::Plain(x), Layout::InOut) => {
+                        let x = matrix(x).transposed();
+                        product(self.precision, x, grad, Onto::Nothing, Activated::No)
                     }
                 };
-                let sum = product_packed(grad.transposed(), x, Onto::Nothing, Activated::No);
-                tensor_of(sum, [weight.rows, weight.columns])
+                let stored = matrix(&saved.weight);
+                tensor_of(sum, [stored.rows, stored.columns])
             });
             [dx, dweight]
         }
@@ -176,13 +222,13 @@ mod fused {
         type Saved = Saved;
 
         fn forward(&self, inputs: [FlexTensor; 2]) -> (FlexTensor, Saved) {
-            self.record(inputs, [false; 2])
+            self.record(inputs, [Role::Computed; 2])
         }
 
-        fn record(&self, inputs: [FlexTensor; 2], leaves: [bool; 2]) -> (FlexTensor, Saved) {
+        fn record(&self, inputs: [FlexTensor; 2], roles: [Role; 2]) -> (FlexTensor, Saved) {
             let [x, weight] = inputs.map(in_order);
             let y = self.product(&x, &weight, Onto::Nothing);
-            (y, self.save(x, weight, leaves[1]))
+            (y, self.save(x, weight, roles[1]))
         }
 
         fn predict(&self, inputs: [FlexTensor; 2]) -> FlexTensor {
@@ -199,13 +245,13 @@ mod fused {
         type Saved = Saved;
 
         fn forward(&self, inputs: [FlexTensor; 3]) -> (FlexTensor, Saved) {
-            self.record(inputs, [false; 3])
+            self.record(inputs, [Role::Computed; 3])
         }
 
-        fn record(&self, inputs: [FlexTensor; 3], leaves: [bool; 3]) -> (FlexTensor, Saved) {
+        fn record(&self, inputs: [FlexTensor; 3], roles: [Role; 3]) -> (FlexTensor, Saved) {
             let [x, weight, bias] = inputs.map(in_order);
             let y = self.product(&x, &weight, Onto::Bias(values(&bias)));
-            (y, self.save(x, weight, leaves[1]))
+            (y, self.save(x, weight, roles[1]))
         }
 
         fn predict(&self, inputs: [FlexTensor; 3]) -> FlexTensor {
@@ -270,6 +316,38 @@ mod tests {
                 });
             }
         }
+    }
+
+    #[test]
+    fn a_weight_may_lie_the_other_way() {
+        use crate::test_support::{compare, numbers};
+        use crate::{Precision, autocast};
+        for [rows, inputs, outputs] in [[1, 1, 1], [7, 33, 5], [130, 70, 97]] {
+            let x = (numbers(rows * inputs, 1, 1.0), vec![rows, inputs]);
+            let weight = (numbers(outputs * inputs, 2, 1.0), vec![inputs, outputs]);
+            let bias = (numbers(outputs, 3, 1.0), vec![outputs]);
+            for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 1e-2)] {
+                compare(tolerance, &[x.clone(), weight.clone(), bias.clone()], &mut |x| {
+                    let (a, w, b) = (x[0].matrix(), x[1].matrix(), x[2].flat());
+                    let plain = plain(a.clone(), w.clone().transpose(), Some(b.clone()));
+                    [autocast(precision, || linear_in_out(a, w, Some(b))), plain]
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn a_weight_that_does_not_learn_passes_gradients_on() {
+        let device = Device::flex().autodiff();
+        let x = Tensor::<2>::from_data([[1.0f32, 2.0]], &device).require_grad();
+        let weight = Tensor::<2>::from_data([[1.0f32, -1.0], [0.5, 2.0]], &device);
+        let grads = linear(x.clone(), weight.clone(), None).sum().backward();
+        assert_eq!(x.grad(&grads).unwrap().into_data().as_slice::<f32>().unwrap(), [1.5, 1.0]);
+        assert!(weight.grad(&grads).is_none());
+        // One that was computed of something that learns is no constant.
+        let twice = weight.require_grad();
+        let grads = linear(x, twice.clone() * 2.0, None).sum().backward();
+        assert_eq!(twice.grad(&grads).unwrap().into_data().as_slice::<f32>().unwrap(), [2.0, 4.0, 2.0, 4.0]);
     }
 
     #[test]

@@ -60,9 +60,8 @@ type Weights = HashMap<usize, (Source, Arc<PackedRight>)>;
 /// The weights of models that only predict.
 static WEIGHTS: LazyLock<Mutex<Weights>> = LazyLock::new(Mutex::default);
 
-/// `weight`, `[outputs, inputs]`, transposed, as the right operand of a prediction; kept as long as the weight lives.
-pub(crate) fn packed_weight(precision: Precision, weight: &FlexTensor) -> Arc<PackedRight> {
-    let b = matrix(weight).transposed();
+/// `weight`, seen as `b`, `[inputs, outputs]`, as the right operand of a prediction; kept as long as the weight lives.
+pub(crate) fn packed_weight(precision: Precision, weight: &FlexTensor, b: Matrix<'_>) -> Arc<PackedRight> {
     let source = Source::new(precision, weight, b);
     let address = values(weight).as_ptr() as usize;
     let mut weights = WEIGHTS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,29 +86,34 @@ mod tests {
     fn the_same_values_are_packed_once_and_others_anew() {
         let tensor = |seed| tensor_of(numbers(40 * 50, seed, 1.0), [40, 50]);
         let (a, b) = (tensor(1), tensor(2));
-        for packed in [packed_input, packed_weight] {
-            let first = packed(Precision::F32, &a);
-            assert!(Arc::ptr_eq(&first, &packed(Precision::F32, &a.clone())));
-            assert!(!Arc::ptr_eq(&first, &packed(Precision::Bf16, &a)));
-            assert!(!Arc::ptr_eq(&first, &packed(Precision::F32, &b)));
-            assert!(!Arc::ptr_eq(&first, &packed(Precision::F32, &a.reshape([50, 40].into()))));
-        }
+        let of_weight = |precision, w: &FlexTensor| packed_weight(precision, w, matrix(w).transposed());
+        check(&packed_input, [&a, &b]);
+        check(&of_weight, [&a, &b]);
+    }
+
+    fn check(packed: &dyn Fn(Precision, &FlexTensor) -> Arc<PackedRight>, [a, b]: [&FlexTensor; 2]) {
+        let first = packed(Precision::F32, a);
+        assert!(Arc::ptr_eq(&first, &packed(Precision::F32, &a.clone())));
+        assert!(!Arc::ptr_eq(&first, &packed(Precision::Bf16, a)));
+        assert!(!Arc::ptr_eq(&first, &packed(Precision::F32, b)));
+        assert!(!Arc::ptr_eq(&first, &packed(Precision::F32, &a.reshape([50, 40].into()))));
     }
 
     #[test]
     fn values_that_change_in_place_are_packed_anew() {
         let mut weight = tensor_of(numbers(64, 1, 1.0), [8, 8]);
-        let first = packed_weight(Precision::F32, &weight);
+        let first = packed_weight(Precision::F32, &weight, matrix(&weight).transposed());
         weight.storage_mut::<f32>()[0] += 1.0;
-        assert!(!Arc::ptr_eq(&first, &packed_weight(Precision::F32, &weight)));
+        assert!(!Arc::ptr_eq(&first, &packed_weight(Precision::F32, &weight, matrix(&weight).transposed())));
     }
 
     #[test]
     fn weights_that_are_gone_are_forgotten() {
         let weight = tensor_of(numbers(64, 1, 1.0), [8, 8]);
-        let packed = Arc::downgrade(&packed_weight(Precision::F32, &weight));
+        let packed = Arc::downgrade(&packed_weight(Precision::F32, &weight, matrix(&weight).transposed()));
         drop(weight);
-        let _other = packed_weight(Precision::F32, &tensor_of(numbers(64, 2, 1.0), [8, 8]));
+        let other = tensor_of(numbers(64, 2, 1.0), [8, 8]);
+        let _other = packed_weight(Precision::F32, &other, matrix(&other).transposed());
         assert!(packed.upgrade().is_none());
     }
 }

@@ -71,7 +71,14 @@ impl Predictor {
                 help: "fine-tune it first by `distill run`".to_owned(),
             });
         };
-        let request = LoadRequest { task, seed: 0, device, dropout: Some(0.0), head: HeadPolicy::MustMatch };
+        let request = LoadRequest {
+            task,
+            seed: 0,
+            device,
+            dropout: Some(0.0),
+            head: HeadPolicy::MustMatch,
+            adapter: None,
+        };
         let loaded = load(&folder, request).map_err(|error| without_classifier(model, &config, error))?;
         let tokenizer = Tokenizer::load(&folder)?;
         if tokenizer.vocab_size() > loaded.config.encoder.vocab_size() {

@@ -44,7 +44,8 @@ pub(crate) fn read_model(
             let architecture =
                 find(&component.name).map_err(|error| scratch_faults(recipe, component, vec![error]))?;
             let (table, pad) = (scratch_table(component), tokenizer.pad_token_id().unwrap_or(0));
-            let request = LoadRequest { task, seed, device, dropout, head: HeadPolicy::Reinitialise };
+            let request =
+                LoadRequest { task, seed, device, dropout, head: HeadPolicy::Reinitialise, adapter: None };
             let loaded = from_scratch(architecture, &table, tokenizer.vocab_size(), pad, request)
                 .map_err(|errors| scratch_faults(recipe, component, errors))?;
             Ok((loaded, None))
@@ -59,7 +60,8 @@ pub(crate) fn read_model(
         (ModelTable::Pretrained { path }, folder) => {
             observer.event(&Event::Stage { message: format!("loading `{path}`") });
             let folder = folder.unwrap_or(Path::new(path));
-            let request = LoadRequest { task, seed, device, dropout, head: HeadPolicy::Reinitialise };
+            let request =
+                LoadRequest { task, seed, device, dropout, head: HeadPolicy::Reinitialise, adapter: None };
             Ok((load(folder, request)?, None))
         }
     }
@@ -87,7 +89,7 @@ fn student_request(
         layers,
         architecture: student.architecture.clone(),
         sizes,
-        load: LoadRequest { task, seed, device, dropout, head: HeadPolicy::Reinitialise },
+        load: LoadRequest { task, seed, device, dropout, head: HeadPolicy::Reinitialise, adapter: None },
     }
 }
 

@@ -449,6 +449,7 @@ fn reload(prepared: &Prepared, folder: &Path, trained_on: bool) -> Result<Box<dy
         device: prepared.device.clone().autodiff(),
         dropout: prepared.recipe.train.dropout,
         head: HeadPolicy::MustMatch,
+        adapter: None,
     };
     let mut model = load(folder, request)?.model;
     if trained_on {

@@ -85,6 +85,7 @@ fn trajectory_on(spec: DeviceSpec) {
         device: device.clone(),
         dropout: Some(0.0),
         head: HeadPolicy::Reinitialise,
+        adapter: None,
     };
     let mut loaded = load(&folder, request).expect("the model loads");
     let plain = device.clone().inner();

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use distill_models::ARCHITECTURES;
+use distill_models::{ARCHITECTURES, TaskKind};
 use distill_ops::{DeviceSpec, resolve};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -30,8 +30,17 @@ pub fn pretrained(name: &str) -> Option<PathBuf> {
     folder.join("config.json").is_file().then_some(folder)
 }
 
-/// Every folder of `models/` whose architecture is one of ours; none, with a word on stderr, without reference values.
+/// Every encoder's folder of `models/`; none, with a word on stderr, without reference values.
 pub fn model_folders() -> Vec<PathBuf> {
+    folders("encoder", |tasks| tasks.contains(&TaskKind::Classification))
+}
+
+/// Every folder of a model that writes texts.
+pub fn generative_folders() -> Vec<PathBuf> {
+    folders("decoder", |tasks| tasks.contains(&TaskKind::CausalLm) || tasks.contains(&TaskKind::Seq2SeqLm))
+}
+
+fn folders(kind: &str, wanted: impl Fn(&[TaskKind]) -> bool) -> Vec<PathBuf> {
     let models = root().join("models");
     let Ok(entries) = std::fs::read_dir(&models) else {
         let place = models.display();
@@ -43,12 +52,12 @@ pub fn model_folders() -> Vec<PathBuf> {
         .filter(|folder| {
             let config = json(&folder.join("config.json"));
             let model_type = config["model_type"].as_str().unwrap_or_default();
-            let ours = ARCHITECTURES.iter().any(|a| a.model_type == model_type);
+            let ours = ARCHITECTURES.iter().any(|a| a.model_type == model_type && wanted(a.tasks));
             ours && folder.join("golden.json").is_file()
         })
         .collect();
     folders.sort();
-    assert!(!folders.is_empty(), "no encoder in `{}`", models.display());
+    assert!(!folders.is_empty(), "no {kind} in `{}`", models.display());
     folders
 }
 

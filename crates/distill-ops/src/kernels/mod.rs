@@ -30,6 +30,7 @@ mod product;
 mod random_mask;
 mod reduce;
 mod relations;
+mod rotary;
 mod squared_error;
 mod vector_math;
 
@@ -51,6 +52,9 @@ pub(crate) use product::{Activated, Matrix, Onto, PackedRight, product, product_
 pub(crate) use random_mask::RandomMask;
 pub(crate) use reduce::{column_sums, sum_of_squares};
 pub(crate) use relations::{RelationShape, relation_kl, relation_kl_backward};
+pub(crate) use rotary::RotaryAngles;
+#[cfg(feature = "flex")]
+pub(crate) use rotary::{Turn, rotate};
 pub(crate) use squared_error::{
     CountedScores, score_error, score_error_backward, squared_error, squared_error_backward,
 };

@@ -148,8 +148,14 @@ impl CandidateSource {
             Replacements::Embeddings => HeadPolicy::Reinitialise,
         };
         observer.event(&Event::Stage { message: format!("loading `{}`", folder.display()) });
-        let request =
-            LoadRequest { task: config.task, head, seed: 0, device: device.clone(), dropout: Some(0.0) };
+        let request = LoadRequest {
+            task: config.task,
+            head,
+            seed: 0,
+            device: device.clone(),
+            dropout: Some(0.0),
+            adapter: None,
+        };
         let loaded = load(folder, request)?;
         let vocabulary = Vocabulary::new(tokenizer, vocab_size)?;
         let lookup = match settings.replacements {

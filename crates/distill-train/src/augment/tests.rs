@@ -27,8 +27,14 @@ fn model(task: Task) -> TempDir {
         "intermediate_size": 64, "max_position_embeddings": 40,
     });
     let architecture = find("bert").expect("it is registered");
-    let request =
-        LoadRequest { task, head: HeadPolicy::Reinitialise, seed: 3, device: device("flex"), dropout: None };
+    let request = LoadRequest {
+        task,
+        head: HeadPolicy::Reinitialise,
+        seed: 3,
+        device: device("flex"),
+        dropout: None,
+        adapter: None,
+    };
     let made = from_scratch(architecture, &table, 128, 0, request).expect("a model");
     save(made.model.as_ref(), &made.config, folder.path()).expect("it is saved");
     tokenizer().save(folder.path()).expect("the tokenizer is saved");
@@ -274,6 +280,7 @@ fn neighbours_are_the_nearest_by_cosine() {
         seed: 0,
         device: device(name),
         dropout: None,
+        adapter: None,
     };
     let tokenizer = tokenizer();
     let vocabulary = Vocabulary::new(&tokenizer, 128).expect("a vocabulary");

@@ -202,7 +202,7 @@ pub fn bench_distill(bench: &DistillBench, observer: &mut dyn Observer) -> Resul
 fn classes_of(loaded: &Loaded) -> usize {
     match &loaded.config.task {
         Task::Classification { id2label } => id2label.len(),
-        Task::MaskedLm => 0,
+        Task::MaskedLm | Task::CausalLm | Task::Seq2SeqLm => 0,
     }
 }
 

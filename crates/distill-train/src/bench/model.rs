@@ -96,6 +96,7 @@ impl Wanted<'_> {
             device: self.device.clone(),
             dropout: self.dropout,
             head: HeadPolicy::Reinitialise,
+            adapter: None,
         }
     }
 

@@ -113,7 +113,7 @@ pub fn bench_train(bench: &TrainBench, observer: &mut dyn Observer) -> Result<Tr
     let (mut loaded, sizes) = wanted.load(observer)?;
     let classes = match &loaded.config.task {
         Task::Classification { id2label } => id2label.len(),
-        Task::MaskedLm => 0,
+        Task::MaskedLm | Task::CausalLm | Task::Seq2SeqLm => 0,
     };
     let model = loaded.model.as_mut();
     model.set_trainable(&|_| true);

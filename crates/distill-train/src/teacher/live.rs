@@ -356,7 +356,7 @@ impl PreparedTeacher {
     fn classes(&self) -> usize {
         match &self.config.task {
             distill_models::Task::Classification { id2label } => id2label.len(),
-            distill_models::Task::MaskedLm => self.config.encoder.vocab_size(),
+            _ => self.config.encoder.vocab_size(),
         }
     }
 }

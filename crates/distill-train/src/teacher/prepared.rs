@@ -197,7 +197,7 @@ impl Check<'_> {
     fn masked_lm(&self, config: &ModelConfig) -> Result<Option<Vec<usize>>, TrainError> {
         match config.task {
             Task::MaskedLm => Ok(None),
-            Task::Classification { .. } => Err(self.fault(
+            Task::Classification { .. } | Task::CausalLm | Task::Seq2SeqLm => Err(self.fault(
                 format!("the teacher `{}` has no masked language model head", self.name),
                 "take one that has, or losses that need no logits: `hidden_states`, `attention`, `relations`",
             )),
@@ -227,6 +227,7 @@ impl PreparedTeacher {
             seed: 0,
             device: device.clone(),
             dropout: Some(0.0),
+            adapter: None,
         };
         Ok(load(folder, request)?.model.eval_copy())
     }

@@ -1,0 +1,670 @@
+//! T5, versions 1.0 and 1.1; Raffel et al. 2019 (arXiv:1910.10683), Shazeer 2020 (arXiv:2002.05202).
+//!
+//! Follows `T5Stack`, `T5Block`, `T5Attention`, `T5LayerFF` and `T5ForConditionalGeneration` in Transformers'
+//! `models/t5/modeling_t5.py`.
+//!
+//! Both halves are one stack of layers here: the hidden state holds the tokens of the source and behind them those of
+//! the target. A layer of the encoder changes the first part, one of the decoder the second.
+
+#![allow(non_snake_case)] // fields are named as in checkpoints: `SelfAttention`
+
+use std::cell::RefCell;
+
+use burn::module::Module;
+use burn::tensor::{Int, Tensor, TensorData};
+use distill_ops::{AttentionBias, Dropout, Scores, scaled_attention};
+use serde_json::{Map, Value};
+
+use crate::architecture::{Architecture, TaskKind};
+use crate::causal_lm::with_earlier;
+use crate::config::{read_keys, read_scratch};
+use crate::key_value_cache::KeyValueCache;
+use crate::layer_context::{DecoderContext, LayerContext};
+use crate::layer_output::{Kept, LayerOutput, Tokens, Wanted};
+use crate::layers::{Embedding, Linear, RmsNorm, join_heads, split_heads, tied_logits};
+use crate::model::{
+    Encoder, Forward, ForwardOptions, HeadOutput, Model, ModelInput, ModelOutput, ModuleModel,
+};
+use crate::t5_config::{FeedForward, T5Config, T5Scratch};
+use crate::weights::{Init, Weights};
+use crate::{EncoderConfig, Task};
+
+pub(crate) const ARCHITECTURE: Architecture = Architecture {
+    model_type: "t5",
+    class: "T5",
+    tasks: &[TaskKind::Seq2SeqLm],
+    parse: |keys| {
+        let config: T5Config = read_keys(keys)?;
+        config.check().finish_first()?;
+        Ok(Box::new(config))
+    },
+    scratch: |table, vocabulary| {
+        let config = read_scratch::<T5Scratch>(table)?.into_config(vocabulary);
+        config.check().finish()?;
+        Ok(Box::new(config))
+    },
+    schema: || schemars::schema_for!(T5Scratch),
+};
+
+impl EncoderConfig for T5Config {
+    fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.d_model
+    }
+
+    fn num_hidden_layers(&self) -> usize {
+        self.num_layers + self.decoder_layers()
+    }
+
+    fn num_attention_heads(&self) -> usize {
+        self.num_heads
+    }
+
+    fn intermediate_size(&self) -> usize {
+        self.d_ff
+    }
+
+    /// Distances have no end; what memory allows is another matter.
+    fn max_length(&self) -> usize {
+        usize::MAX
+    }
+
+    fn pad_token_id(&self) -> Option<u32> {
+        self.pad_token_id
+    }
+
+    fn type_vocab_size(&self) -> usize {
+        1
+    }
+
+    fn initializer_range(&self) -> f64 {
+        self.initializer_factor
+    }
+
+    fn approximate_parameters(&self) -> u64 {
+        self.parameters()
+    }
+
+    fn decoder_start_token_id(&self) -> Option<u32> {
+        Some(self.start_token())
+    }
+
+    fn to_json(&self) -> Map<String, Value> {
+        T5Config::to_json(self)
+    }
+
+    fn set_dropout(&mut self, p: f64) {
+        self.dropout_rate = p;
+    }
+
+    fn build(&self, _: &Task, weights: &Weights) -> Box<dyn Model> {
+        let device = weights.device();
+        // Of T5 1.1 and Flan-T5 the output layer is one of its own, whatever newer configurations say.
+        let untied = weights.has("lm_head.weight")
+            && (!self.tie_word_embeddings || self.scale_decoder_outputs == Some(false));
+        for name in ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"] {
+            weights.tied(name);
+        }
+        if !untied {
+            weights.tied("lm_head.weight");
+        }
+        let factor = self.initializer_factor;
+        let head = || {
+            let init = Init::NormalOf(factor);
+            Linear::without_bias_from(&weights.child("lm_head"), self.d_model, self.vocab_size, init)
+        };
+        let shared = weights.child("shared");
+        let model = T5ForConditionalGeneration {
+            shared: Embedding::with_init(&shared, self.vocab_size, self.d_model, Init::NormalOf(factor)),
+            encoder: T5Stack::new(&weights.child("encoder"), self, Half::Encoder),
+            decoder: T5Stack::new(&weights.child("decoder"), self, Half::Decoder),
+            lm_head: untied.then(head),
+            dropout_rate: self.dropout_rate,
+            scale: if self.scales_outputs() { (self.d_model as f64).sqrt().recip() } else { 1.0 },
+        };
+        ModuleModel::boxed(model, &device)
+    }
+
+    fn clone_box(&self) -> Box<dyn EncoderConfig> {
+        Box::new(self.clone())
+    }
+}
+
+/// The parts of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    SelfAttention,
+    CrossAttention,
+    FeedForward,
+}
+
+/// Which of the two self.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Encoder,
+    Decoder,
+}
+
+#[derive(Module, Debug)]
+struct T5ForConditionalGeneration {
+    shared: Embedding,
+    encoder: T5Stack,
+    decoder: T5Stack,
+    lm_head: Option<Linear>,
+    #[module(skip)]
+    dropout_rate: f64,
+    /// What the last hidden states are multiplied by.
+    #[module(skip)]
+    scale: f64,
+}
+
+#[derive(Module, Debug)]
+struct T5Stack {
+    block: Vec<T5Block>,
+    final_layer_norm: RmsNorm,
+}
+
+impl T5Stack {
+    fn new(weights: &Weights, config: &T5Config, half: Half) -> Self {
+        let layers = match half {
+            Half::Encoder => config.num_layers,
+            Half::Decoder => config.decoder_layers(),
+        };
+        let block = |n: usize| T5Block::new(&weights.child(&format!("block.{n}")), n, config, half);
+        Self {
+            block: (0..layers).map(block).collect(),
+            final_layer_norm: norm(&weights.child("final_layer_norm"), config),
+        }
+    }
+}
+
+fn norm(weights: &Weights, config: &T5Config) -> RmsNorm {
+    RmsNorm::new(weights, config.d_model, config.layer_norm_epsilon)
+}
+
+impl T5ForConditionalGeneration {
+    /// The bias by distance that all layers of a half share, `[1, heads, q_len, k_len]`; its table is the first layer's.
+    fn position_bias(&self, half: Half, [q_len, k_len]: [usize; 2], context: &LayerContext<'_>) -> Tensor<4> {
+        let stack = match half {
+            Half::Encoder => &self.encoder,
+            Half::Decoder => &self.decoder,
+        };
+        let compute = || stack.block[0].attention().position_bias(half, [q_len, k_len]);
+        let Some(decoder) = &context.decoder else { return compute() };
+        let known = decoder.position_biases.borrow()[half as usize].clone();
+        known.unwrap_or_else(|| {
+            let bias = compute();
+            decoder.position_biases.borrow_mut()[half as usize] = Some(bias.clone());
+            bias
+        })
+    }
+
+    /// Layer `n` of the encoder, and its final norm after the last.
+    fn encoder_layer(
+        &self,
+        n: usize,
+        source: Tensor<3>,
+        context: &LayerContext<'_>,
+        dropout: &mut Dropout,
+    ) -> Tensor<3> {
+        let len = source.dims()[1];
+        let position_bias = self.position_bias(Half::Encoder, [len, len], context);
+        let bias = context.bias.clone().with_bias(position_bias);
+        let block = &self.encoder.block[n];
+        let source = block.self_attention(n, source, Tokens::All, &bias, None, dropout);
+        let source = block.feed_forward(source, dropout);
+        if n + 1 < self.encoder.block.len() {
+            return source;
+        }
+        dropout.apply(self.encoder.final_layer_norm.forward(source), self.dropout_rate)
+    }
+
+    /// Layer `n` of the decoder; of its last tokens alone where that is all that is wanted.
+    fn decoder_layer(
+        &self,
+        n: usize,
+        [source, target]: [Tensor<3>; 2],
+        tokens: Tokens,
+        bias: &AttentionBias,
+        context: &LayerContext<'_>,
+        dropout: &mut Dropout,
+    ) -> Tensor<3> {
+        let block = &self.decoder.block[n];
+        let target = block.self_attention(n, target, tokens, bias, Some(context), dropout);
+        let target = block.cross_attention(n, target, source, context, dropout);
+        block.feed_forward(target, dropout)
+    }
+}
+
+impl Encoder for T5ForConditionalGeneration {
+    fn embed(&self, input: &ModelInput, dropout: &mut Dropout) -> Tensor<3> {
+        let source = dropout.apply(self.shared.forward(input.input_ids.clone()), self.dropout_rate);
+        match &input.decoder {
+            Some(decoder) => {
+                let target = self.shared.forward(decoder.input_ids.clone());
+                Tensor::cat(vec![source, dropout.apply(target, self.dropout_rate)], 1)
+            }
+            None => source,
+        }
+    }
+
+    fn context(&self, input: &ModelInput) -> LayerContext<'static> {
+        LayerContext {
+            bias: input.attention_bias.clone(),
+            decoder: Some(DecoderContext {
+                source_len: input.shape[1],
+                bias: AttentionBias::none().causal(),
+                position_biases: RefCell::default(),
+            }),
+            ..LayerContext::default()
+        }
+    }
+
+    fn layer(
+        &self,
+        n: usize,
+        hidden: Tensor<3>,
+        _: Wanted,
+        context: &LayerContext<'_>,
+        dropout: &mut Dropout,
+    ) -> LayerOutput {
+        let len = hidden.dims()[1];
+        let source_len = context.decoder.as_ref().map_or(len, |decoder| decoder.source_len);
+        let part = |from, count| hidden.clone().narrow(1, from, count);
+        let layers = self.encoder.block.len();
+        let hidden = if n < layers {
+            let source = self.encoder_layer(n, part(0, source_len), context, dropout);
+            if source_len == len {
+                source
+            } else {
+                Tensor::cat(vec![source, part(source_len, len - source_len)], 1)
+            }
+        } else {
+            let (source, target) = (part(0, source_len), part(source_len, len - source_len));
+            let position_bias = self.position_bias(Half::Decoder, [len - source_len; 2], context);
+            let of_decoder = context.decoder.as_ref().map(|decoder| decoder.bias.clone()).unwrap_or_default();
+            let bias = of_decoder.with_bias(position_bias);
+            let both = [source.clone(), target];
+            let target = self.decoder_layer(n - layers, both, Tokens::All, &bias, context, dropout);
+            Tensor::cat(vec![source, target], 1)
+        };
+        LayerOutput { hidden, kept: Kept::default() }
+    }
+
+    fn num_hidden_layers(&self) -> usize {
+        self.encoder.block.len() + self.decoder.block.len()
+    }
+
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        self.uses_of(name).map(|[_, last]| last)
+    }
+
+    fn first_layer_of(&self, name: &str) -> Option<usize> {
+        self.uses_of(name).map(|[first, _]| first)
+    }
+}
+
+impl T5ForConditionalGeneration {
+    /// The first and the last depth at which a parameter is used: the tables of distances are used by all layers of
+    /// their half.
+    fn uses_of(&self, name: &str) -> Option<[usize; 2]> {
+        let layers = self.encoder.block.len();
+        if name.starts_with("shared.") {
+            return Some([0, 0]);
+        }
+        let (before, rest, last) = match name.split_once('.')? {
+            ("encoder", rest) => (0, rest, layers),
+            ("decoder", rest) => (layers, rest, self.num_hidden_layers()),
+            _ => return None,
+        };
+        let Some(rest) = rest.strip_prefix("block.") else {
+            // The encoder's norm is part of its last layer, the decoder's belongs to the head.
+            return (before == 0).then_some([last, last]);
+        };
+        let depth = before + rest.split('.').next()?.parse::<usize>().ok()? + 1;
+        Some([depth, if rest.contains("relative_attention_bias") { last } else { depth }])
+    }
+}
+
+/// Attention, in the decoder attention to the encoder, and feed-forward, in this order.
+#[derive(Module, Debug)]
+struct T5Block {
+    layer: Vec<T5Layer>,
+    #[module(skip)]
+    dropout_rate: f64,
+}
+
+/// One of them with its norm; the names of the others stay empty.
+#[derive(Module, Debug)]
+struct T5Layer {
+    SelfAttention: Option<T5Attention>,
+    EncDecAttention: Option<T5Attention>,
+    DenseReluDense: Option<T5Dense>,
+    layer_norm: RmsNorm,
+}
+
+impl T5Block {
+    fn new(weights: &Weights, n: usize, config: &T5Config, half: Half) -> Self {
+        let parts: &[Part] = match half {
+            Half::Encoder => &[Part::SelfAttention, Part::FeedForward],
+            Half::Decoder => &[Part::SelfAttention, Part::CrossAttention, Part::FeedForward],
+        };
+        let layer = |(number, part): (usize, &Part)| {
+            let weights = weights.child(&format!("layer.{number}"));
+            let attention = |name, distances| T5Attention::new(&weights.child(name), config, distances);
+            T5Layer {
+                SelfAttention: (*part == Part::SelfAttention).then(|| attention("SelfAttention", n == 0)),
+                EncDecAttention: (*part == Part::CrossAttention).then(|| attention("EncDecAttention", false)),
+                DenseReluDense: (*part == Part::FeedForward)
+                    .then(|| T5Dense::new(&weights.child("DenseReluDense"), config)),
+                layer_norm: norm(&weights.child("layer_norm"), config),
+            }
+        };
+        Self { layer: parts.iter().enumerate().map(layer).collect(), dropout_rate: config.dropout_rate }
+    }
+
+    /// Within the sequence.
+    fn attention(&self) -> &T5Attention {
+        match self.layer.first().and_then(|layer| layer.SelfAttention.as_ref()) {
+            Some(attention) => attention,
+            None => unreachable!("every block begins with attention"),
+        }
+    }
+
+    fn self_attention(
+        &self,
+        n: usize,
+        hidden: Tensor<3>,
+        tokens: Tokens,
+        bias: &AttentionBias,
+        cached: Option<&LayerContext<'_>>,
+        dropout: &mut Dropout,
+    ) -> Tensor<3> {
+        let attention = self.attention();
+        let residual = tokens.of(&hidden);
+        let normed = self.layer[0].layer_norm.forward(hidden);
+        let queries = attention.q.forward(tokens.of(&normed), dropout);
+        let [k, v] = attention.keys_values(normed, dropout);
+        let [k, v] = match cached {
+            Some(context) => with_earlier(n, k, v, context),
+            None => [k.swap_dims(1, 2), v.swap_dims(1, 2)],
+        };
+        let attended = attention.attend(queries, [k, v], bias, dropout);
+        residual + dropout.apply(attended, self.dropout_rate)
+    }
+
+    fn cross_attention(
+        &self,
+        n: usize,
+        hidden: Tensor<3>,
+        source: Tensor<3>,
+        context: &LayerContext<'_>,
+        dropout: &mut Dropout,
+    ) -> Tensor<3> {
+        let layer =
+            self.layer.iter().find_map(|layer| Some((layer.EncDecAttention.as_ref()?, &layer.layer_norm)));
+        let Some((attention, layer_norm)) = layer else { return hidden };
+        let queries = attention.q.forward(layer_norm.forward(hidden.clone()), dropout);
+        let of_source = || attention.keys_values(source, dropout).map(|x| x.swap_dims(1, 2));
+        let keys_values = match context.cache {
+            Some(cache) => cache.borrow_mut().cross(n, of_source),
+            None => of_source(),
+        };
+        let attended = attention.attend(queries, keys_values, &context.bias, dropout);
+        hidden + dropout.apply(attended, self.dropout_rate)
+    }
+
+    fn feed_forward(&self, hidden: Tensor<3>, dropout: &mut Dropout) -> Tensor<3> {
+        let layer =
+            self.layer.iter().find_map(|layer| Some((layer.DenseReluDense.as_ref()?, &layer.layer_norm)));
+        let Some((dense, layer_norm)) = layer else { return hidden };
+        let inner = dense.forward(layer_norm.forward(hidden.clone()), dropout);
+        hidden + dropout.apply(inner, self.dropout_rate)
+    }
+}
+
+#[derive(Module, Debug)]
+struct T5Attention {
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    o: Linear,
+    relative_attention_bias: Option<Embedding>,
+    #[module(skip)]
+    num_heads: usize,
+    #[module(skip)]
+    buckets: Buckets,
+    #[module(skip)]
+    dropout_rate: f64,
+}
+
+impl T5Attention {
+    fn new(weights: &Weights, config: &T5Config, distances: bool) -> Self {
+        let (width, inner, factor) =
+            (config.d_model, config.num_heads * config.d_kv, config.initializer_factor);
+        let linear = |name, inputs: usize, outputs, fan: usize| {
+            let init = Init::NormalOf(factor * (fan as f64).sqrt().recip());
+            Linear::without_bias_from(&weights.child(name), inputs, outputs, init)
+        };
+        let table = || {
+            let init = Init::NormalOf(factor * (width as f64).sqrt().recip());
+            let rows = config.relative_attention_num_buckets;
+            Embedding::with_init(&weights.child("relative_attention_bias"), rows, config.num_heads, init)
+        };
+        Self {
+            q: linear("q", width, inner, width * config.d_kv),
+            k: linear("k", width, inner, width),
+            v: linear("v", width, inner, width),
+            o: linear("o", inner, width, inner),
+            relative_attention_bias: distances.then(table),
+            num_heads: config.num_heads,
+            buckets: Buckets {
+                count: config.relative_attention_num_buckets,
+                max_distance: config.relative_attention_max_distance,
+            },
+            dropout_rate: config.dropout_rate,
+        }
+    }
+
+    /// `[batch, seq, heads, head_size]` each.
+    fn keys_values(&self, x: Tensor<3>, dropout: &mut Dropout) -> [Tensor<4>; 2] {
+        [self.k.forward(x.clone(), dropout), self.v.forward(x, dropout)]
+            .map(|x| split_heads(x, self.num_heads).swap_dims(1, 2))
+    }
+
+    fn attend(
+        &self,
+        queries: Tensor<3>,
+        [k, v]: [Tensor<4>; 2],
+        bias: &AttentionBias,
+        dropout: &mut Dropout,
+    ) -> Tensor<3> {
+        let q = split_heads(queries, self.num_heads);
+        let out = scaled_attention(q, k, v, 1.0, bias, self.dropout_rate, dropout, Scores::Discard);
+        self.o.forward(join_heads(out.context), dropout)
+    }
+
+    /// `[1, heads, q_len, k_len]`, the queries being the last of the tokens.
+    fn position_bias(&self, half: Half, [q_len, k_len]: [usize; 2]) -> Tensor<4> {
+        let Some(table) = &self.relative_attention_bias else {
+            unreachable!("a half asks its first layer, which has the table");
+        };
+        let before = k_len - q_len;
+        let ids: Vec<i64> = (0..q_len)
+            .flat_map(|query| (0..k_len).map(move |key| (key as i64) - (query + before) as i64))
+            .map(|distance| self.buckets.of(distance, half == Half::Encoder) as i64)
+            .collect();
+        let device = table.table().device().without_autodiff();
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [q_len, k_len]), &device);
+        table.forward(ids).permute([2, 0, 1]).unsqueeze()
+    }
+}
+
+/// Distances between tokens in classes: one each for short ones, wider and wider ones up to the longest.
+#[derive(Debug, Clone, Copy)]
+struct Buckets {
+    count: usize,
+    max_distance: usize,
+}
+
+impl Buckets {
+    /// The class of `key − query`; the encoder tells before from behind.
+    fn of(self, distance: i64, both_ways: bool) -> usize {
+        let (count, offset) = match both_ways {
+            true => (self.count / 2, if distance > 0 { self.count / 2 } else { 0 }),
+            false => (self.count, 0),
+        };
+        let distance =
+            if both_ways { distance.unsigned_abs() } else { distance.min(0).unsigned_abs() } as usize;
+        let exact = count / 2;
+        if distance < exact {
+            return offset + distance;
+        }
+        // In f32, as the reference has it: some distances stand on the border of a class.
+        let ratio =
+            (distance as f32 / exact as f32).ln() / (self.max_distance as f64 / exact as f64).ln() as f32;
+        let wide = exact + (ratio * (count - exact) as f32) as usize;
+        offset + wide.min(count - 1)
+    }
+}
+
+#[derive(Module, Debug)]
+struct T5Dense {
+    wi: Option<Linear>,
+    wi_0: Option<Linear>,
+    wi_1: Option<Linear>,
+    wo: Linear,
+    #[module(skip)]
+    kind: FeedForward,
+    #[module(skip)]
+    dropout_rate: f64,
+}
+
+impl T5Dense {
+    fn new(weights: &Weights, config: &T5Config) -> Self {
+        let (width, inner, kind) = (config.d_model, config.d_ff, config.feed_forward());
+        let linear = |name, inputs: usize, outputs| {
+            let init = Init::NormalOf(config.initializer_factor * (inputs as f64).sqrt().recip());
+            Linear::without_bias_from(&weights.child(name), inputs, outputs, init)
+        };
+        let (one, two) = (!kind.gated, kind.gated);
+        Self {
+            wi: one.then(|| linear("wi", width, inner)),
+            wi_0: two.then(|| linear("wi_0", width, inner)),
+            wi_1: two.then(|| linear("wi_1", width, inner)),
+            wo: linear("wo", inner, width),
+            kind,
+            dropout_rate: config.dropout_rate,
+        }
+    }
+
+    fn forward(&self, x: Tensor<3>, dropout: &mut Dropout) -> Tensor<3> {
+        let activation = self.kind.activation;
+        let inner = match (&self.wi, &self.wi_0, &self.wi_1) {
+            (Some(wi), _, _) => activation.forward(wi.forward(x, dropout)),
+            (None, Some(gate), Some(up)) => {
+                activation.forward(gate.forward(x.clone(), dropout)) * up.forward(x, dropout)
+            }
+            _ => unreachable!("a layer has one matrix or two"),
+        };
+        self.wo.forward(dropout.apply(inner, self.dropout_rate), dropout)
+    }
+}
+
+impl T5ForConditionalGeneration {
+    fn logits(&self, target: Tensor<3>, dropout: &mut Dropout) -> Tensor<2> {
+        let normed = self.decoder.final_layer_norm.forward(target);
+        let last = dropout.apply(normed, self.dropout_rate);
+        let last = if self.scale == 1.0 { last } else { last * self.scale };
+        match &self.lm_head {
+            Some(head) => {
+                let [batch, seq, width] = last.dims();
+                head.forward(last.reshape([batch * seq, width]), dropout)
+            }
+            None => tied_logits(last, self.shared.table(), None),
+        }
+    }
+}
+
+impl Forward for T5ForConditionalGeneration {
+    fn encoder(&self) -> &dyn Encoder {
+        self
+    }
+
+    fn reads(&self) -> Tokens {
+        Tokens::All
+    }
+
+    fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
+        HeadOutput { logits: self.logits(last.clone(), dropout), pooler_output: None }
+    }
+
+    fn finish(
+        &self,
+        last: Tensor<3>,
+        hidden_states: Option<Vec<Tensor<3>>>,
+        _: Vec<Kept>,
+        options: ForwardOptions,
+        context: &LayerContext<'_>,
+        dropout: &mut Dropout,
+    ) -> ModelOutput {
+        let len = last.dims()[1];
+        let source_len = context.decoder.as_ref().map_or(len, |decoder| decoder.source_len);
+        let source = last.clone().narrow(1, 0, source_len);
+        let logits = self.logits(last.narrow(1, source_len, len - source_len), dropout);
+        let of_encoder = |states: Vec<Tensor<3>>| {
+            let states = states.into_iter().take(self.encoder.block.len() + 1);
+            states.map(|state| state.narrow(1, 0, source_len)).collect()
+        };
+        ModelOutput {
+            logits,
+            last_hidden_state: options.keeps_last().then_some(source),
+            pooler_output: None,
+            hidden_states: hidden_states.map(of_encoder),
+            attention_scores: Vec::new(),
+            queries_keys_values: Vec::new(),
+        }
+    }
+
+    fn next_logits(&self, input: &ModelInput, cache: &mut KeyValueCache) -> Option<Tensor<2>> {
+        let mut dropout = Dropout::off();
+        let (source, target) = match &input.decoder {
+            Some(decoder) => {
+                cache.set_source_mask(&input.host_attention_mask);
+                let context = self.context(input);
+                let mut source = self.shared.forward(input.input_ids.clone());
+                for n in 0..self.encoder.block.len() {
+                    source = self.encoder_layer(n, source, &context, &mut dropout);
+                }
+                (Some(source), decoder.input_ids.clone())
+            }
+            None => (None, input.input_ids.clone()),
+        };
+        let [rows, new] = target.dims();
+        cache.extend_mask(&vec![1; rows * new]);
+        let seen = cache.len() + new;
+        let source_mask = cache.source_mask();
+        let source_shape = [rows, source_mask.len() / rows.max(1)];
+        let held = RefCell::new(std::mem::replace(cache, KeyValueCache::new(0, 0)));
+        let context = LayerContext {
+            bias: AttentionBias::from_padding_mask(&source_mask, source_shape),
+            cache: Some(&held),
+            ..LayerContext::default()
+        };
+        let position_bias = self.position_bias(Half::Decoder, [new, seen], &context);
+        let bias = AttentionBias::none().causal().with_bias(position_bias);
+        let mut hidden = self.shared.forward(target);
+        for n in 0..self.decoder.block.len() {
+            // The encoder's states are read at the first call alone; their keys and values are kept.
+            let source = source.clone().unwrap_or_else(|| hidden.clone());
+            hidden = self.decoder_layer(n, [source, hidden], Tokens::All, &bias, &context, &mut dropout);
+        }
+        drop(context);
+        *cache = held.into_inner();
+        cache.advance(new);
+        Some(self.logits(Tokens::Last.of(&hidden), &mut dropout))
+    }
+}
