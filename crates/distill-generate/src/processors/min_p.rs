@@ -20,7 +20,7 @@ pub(super) fn build(config: &GenerationConfig) -> Option<Box<dyn LogitsProcessor
 impl LogitsProcessor for MinP {
     fn process(&self, _: History<'_>, scores: &mut [f32]) {
         let highest = highest(scores);
-        // Logarithms are compared, and the sum over all tokens, which would make probabilities of both sides, is left out.
+        // Logarithms are compared; the sum over all tokens, which makes probabilities, would be on both sides.
         let distance = self.p.ln();
         for score in scores {
             if f64::from(*score - highest) < distance {
