@@ -6,6 +6,7 @@ mod failure;
 mod faults;
 mod files;
 mod interrupt;
+mod json_rows;
 mod log;
 mod model_text;
 mod output;
@@ -16,9 +17,9 @@ mod report;
 mod run_history;
 mod shell;
 mod shipped_recipes;
+mod sink;
 mod summary;
 mod terminal;
-mod text_rows;
 mod threads;
 
 use clap::Parser;

@@ -3,15 +3,13 @@
 use super::Context;
 use super::model_arguments::ModelArguments;
 use crate::failure::Failure;
-use crate::files::PendingFile;
-use crate::text_rows::{Gather, TextRows};
-use crate::{interrupt, threads};
+use crate::json_rows::{JsonRows, RowFormat, RowSource, text_of};
+use crate::sink::Sink;
+use crate::threads;
 use clap::Args;
 use distill_train::Prediction;
 use serde::Serialize;
-use std::fs::File;
-use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Label texts: JSON lines in, JSON lines out, a line a text, in order
 #[derive(Debug, Args)]
@@ -52,7 +50,7 @@ impl Predict {
         let predictor = self.model.load(context)?;
         let label = |texts: &[String], sink: &mut Sink| {
             let predictions = predictor.predict(texts)?;
-            sink.write(&predictions, self.logits)
+            sink.write(&self.lines(&predictions)?)
         };
         match source {
             Source::Texts(texts) => {
@@ -60,8 +58,8 @@ impl Predict {
                     label(batch, &mut sink)?;
                 }
             }
-            Source::Rows(name, stream, gather) => {
-                let mut rows = TextRows::read(stream, name, self.model.settings.batch_size(), gather);
+            Source::Rows(source) => {
+                let mut rows = JsonRows::read(source, self.model.settings.batch_size(), TEXTS);
                 loop {
                     let batch = rows.next_batch()?;
                     if batch.is_empty() {
@@ -81,38 +79,32 @@ impl Predict {
         if !self.text.is_empty() {
             return Ok(Source::Texts(self.text.clone()));
         }
-        let stdin = || Source::Rows("stdin".to_owned(), Box::new(io::stdin()), Gather::Ready);
-        match &self.input {
-            Some(path) if path == Path::new("-") => Ok(stdin()),
-            Some(path) => {
-                let failed = |error| Failure::io("read", path.display(), error);
-                let file = File::open(path).map_err(failed)?;
-                let kind = file.metadata().map_err(failed)?;
-                if kind.is_dir() {
-                    return Err(failed(io::ErrorKind::IsADirectory.into()));
-                }
-                let gather = if kind.is_file() { Gather::Full } else { Gather::Ready };
-                Ok(Source::Rows(path.display().to_string(), Box::new(file), gather))
-            }
-            None if io::stdin().is_terminal() => Err(Failure::input("there is no text to label")
-                .with_help("give `--text \"...\"` or `--input FILE`, or pipe JSON lines in")),
-            None => Ok(stdin()),
+        RowSource::open(self.input.as_deref())?.map(Source::Rows).ok_or_else(|| {
+            Failure::input("there is no text to label")
+                .with_help("give `--text \"...\"` or `--input FILE`, or pipe JSON lines in")
+        })
+    }
+
+    fn lines(&self, predictions: &[Prediction]) -> Result<Vec<u8>, Failure> {
+        let mut lines = Vec::new();
+        for prediction in predictions {
+            let logits = self.logits.then_some(prediction.logits.as_slice());
+            let answer = Answer { label: &prediction.label, score: prediction.score, logits };
+            serde_json::to_writer(&mut lines, &answer)
+                .map_err(|error| Failure::other(format!("cannot write JSON: {error}")))?;
+            lines.push(b'\n');
         }
+        Ok(lines)
     }
 }
+
+const TEXTS: RowFormat<String> =
+    RowFormat { example: r#"{"text": "..."}"#, parse: |object| text_of(object, "text") };
 
 /// Where the texts come from.
 enum Source {
     Texts(Vec<String>),
-    Rows(String, Box<dyn io::Read + Send>, Gather),
-}
-
-/// Where the answers go.
-enum Sink {
-    Stdout,
-    /// A device or a pipe with a name.
-    Stream(PathBuf, File),
-    File(PathBuf, PendingFile),
+    Rows(RowSource),
 }
 
 /// A line of the output.
@@ -122,50 +114,4 @@ struct Answer<'a> {
     score: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     logits: Option<&'a [f32]>,
-}
-
-impl Sink {
-    fn open(path: Option<&Path>) -> Result<Self, Failure> {
-        let Some(path) = path else { return Ok(Self::Stdout) };
-        if path == Path::new("-") {
-            return Ok(Self::Stdout);
-        }
-        if path.metadata().is_ok_and(|kind| !kind.is_file() && !kind.is_dir()) {
-            let file = File::options()
-                .write(true)
-                .open(path)
-                .map_err(|error| Failure::io("write", path.display(), error))?;
-            return Ok(Self::Stream(path.to_owned(), file));
-        }
-        let file = PendingFile::create(path)?;
-        interrupt::remove(file.partial().to_owned())?;
-        Ok(Self::File(path.to_owned(), file))
-    }
-
-    /// Writes a batch and hands it on at once.
-    fn write(&mut self, predictions: &[Prediction], logits: bool) -> Result<(), Failure> {
-        let mut lines = Vec::new();
-        for prediction in predictions {
-            let logits = logits.then_some(prediction.logits.as_slice());
-            let answer = Answer { label: &prediction.label, score: prediction.score, logits };
-            serde_json::to_writer(&mut lines, &answer)
-                .map_err(|error| Failure::other(format!("cannot write JSON: {error}")))?;
-            lines.push(b'\n');
-        }
-        let put = |stream: &mut dyn Write| stream.write_all(&lines).and_then(|()| stream.flush());
-        match self {
-            Self::Stdout => Ok(put(&mut io::stdout().lock())?),
-            Self::Stream(path, file) => {
-                put(file).map_err(|error| Failure::io("write", path.display(), error))
-            }
-            Self::File(path, file) => put(file).map_err(|error| Failure::io("write", path.display(), error)),
-        }
-    }
-
-    fn finish(self) -> Result<(), Failure> {
-        match self {
-            Self::Stdout | Self::Stream(..) => Ok(()),
-            Self::File(_, file) => file.finish(),
-        }
-    }
 }

@@ -1,8 +1,10 @@
-//! Texts as JSON lines, from a file or from a pipe that may trickle.
+//! Rows as JSON lines, from a file or from a pipe that may trickle.
 
 use crate::failure::Failure;
-use serde_json::Value;
-use std::io::{BufRead, BufReader, Read};
+use serde_json::{Map, Value};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,20 +23,69 @@ pub enum Gather {
     Ready,
 }
 
+/// A file or a stream of rows.
+pub struct RowSource {
+    stream: Box<dyn Read + Send>,
+    /// What errors call it.
+    name: String,
+    gather: Gather,
+}
+
+impl RowSource {
+    /// Opens `--input`: a file, or stdin if it is `-` or not given; `None` if that would wait for someone to type.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn open(input: Option<&Path>) -> Result<Option<Self>, Failure> {
+        let Some(path) = input.filter(|path| *path != Path::new("-")) else {
+            let is_typed = input.is_none() && io::stdin().is_terminal();
+            let stdin =
+                || Self { stream: Box::new(io::stdin()), name: "stdin".to_owned(), gather: Gather::Ready };
+            return Ok((!is_typed).then(stdin));
+        };
+        let failed = |error| Failure::io("read", path.display(), error);
+        let file = File::open(path).map_err(failed)?;
+        let kind = file.metadata().map_err(failed)?;
+        if kind.is_dir() {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
+        let gather = if kind.is_file() { Gather::Full } else { Gather::Ready };
+        Ok(Some(Self { stream: Box::new(file), name: path.display().to_string(), gather }))
+    }
+}
+
+/// What is read out of the object of a line.
+#[derive(Debug)]
+pub struct RowFormat<T> {
+    /// A line as it should be, for help.
+    pub example: &'static str,
+    /// Takes the row out of the object.
+    pub parse: fn(&Map<String, Value>) -> Result<T, Failure>,
+}
+
+impl<T> Clone for RowFormat<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for RowFormat<T> {}
+
 /// Rows that another thread reads.
 #[derive(Debug)]
-pub struct TextRows {
-    rows: Receiver<Result<String, Failure>>,
+pub struct JsonRows<T> {
+    rows: Receiver<Result<T, Failure>>,
     batch_size: usize,
     gather: Gather,
     failure: Option<Failure>,
 }
 
-impl TextRows {
-    /// Begins to read `source`, which errors call `name`.
-    pub fn read(source: impl Read + Send + 'static, name: String, batch_size: usize, gather: Gather) -> Self {
+impl<T: Send + 'static> JsonRows<T> {
+    /// Begins to read `source`.
+    pub fn read(source: RowSource, batch_size: usize, format: RowFormat<T>) -> Self {
+        let RowSource { stream, name, gather } = source;
         let (sender, rows) = sync_channel(batch_size.saturating_mul(AHEAD));
-        thread::spawn(move || send_rows(BufReader::new(source), &name, &sender));
+        thread::spawn(move || send_rows(BufReader::new(stream), &name, format, &sender));
         Self { rows, batch_size, gather, failure: None }
     }
 
@@ -42,7 +93,7 @@ impl TextRows {
     ///
     /// # Errors
     /// The first bad line, after all rows before it.
-    pub fn next_batch(&mut self) -> Result<Vec<String>, Failure> {
+    pub fn next_batch(&mut self) -> Result<Vec<T>, Failure> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
@@ -68,13 +119,18 @@ impl TextRows {
     }
 }
 
-fn send_rows(mut source: impl BufRead, name: &str, rows: &SyncSender<Result<String, Failure>>) {
+fn send_rows<T>(
+    mut source: impl BufRead,
+    name: &str,
+    format: RowFormat<T>,
+    rows: &SyncSender<Result<T, Failure>>,
+) {
     let mut bytes = Vec::new();
     for number in 1u64.. {
         bytes.clear();
         let row = match source.read_until(b'\n', &mut bytes) {
             Ok(0) => return,
-            Ok(_) => parse(&bytes, number).transpose(),
+            Ok(_) => parse(&bytes, number, format).transpose(),
             Err(error) => Some(Err(Failure::io("read", name, error))),
         };
         let row = match row {
@@ -89,9 +145,11 @@ fn send_rows(mut source: impl BufRead, name: &str, rows: &SyncSender<Result<Stri
     }
 }
 
-/// The text of a line; `None` for a blank one.
-fn parse(bytes: &[u8], number: u64) -> Result<Option<String>, Failure> {
-    let help = "write one JSON object a line, as `{\"text\": \"...\"}`";
+/// The row of a line; `None` for a blank one.
+fn parse<T>(bytes: &[u8], number: u64, format: RowFormat<T>) -> Result<Option<T>, Failure> {
+    let with_help = |failure: Failure| {
+        failure.with_help(format!("write one JSON object a line, as `{}`", format.example))
+    };
     let bytes = if number == 1 { bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes) } else { bytes };
     let line = std::str::from_utf8(bytes).map_err(|error| {
         Failure::input(format!("invalid UTF-8 at byte {} of the line", error.valid_up_to() + 1))
@@ -100,24 +158,35 @@ fn parse(bytes: &[u8], number: u64) -> Result<Option<String>, Failure> {
         return Ok(None);
     }
     let value: Value = serde_json::from_str(line)
-        .map_err(|error| Failure::input(format!("not a JSON object: {}", reason(&error))).with_help(help))?;
+        .map_err(|error| with_help(Failure::input(format!("not a JSON object: {}", reason(&error)))))?;
     let Value::Object(object) = value else {
-        return Err(Failure::input(format!("expected a JSON object, found {}", kind(&value))).with_help(help));
+        return Err(with_help(Failure::input(format!("expected a JSON object, found {}", kind(&value)))));
     };
-    match object.get("text") {
-        Some(Value::String(text)) if text.trim().is_empty() => Err(Failure::input("empty text")),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(other) => Err(Failure::input(format!("key `text` holds {}, expected a string", kind(other)))),
-        None => {
-            let keys: Vec<String> = object.keys().map(|key| format!("`{key}`")).collect();
-            let keys = if keys.is_empty() {
-                "there are none".to_owned()
-            } else {
-                format!("the keys are {}", keys.join(", "))
-            };
-            Err(Failure::input(format!("no key `text`; {keys}")).with_help(help))
-        }
+    (format.parse)(&object).map(Some).map_err(with_help)
+}
+
+/// The text of a key.
+///
+/// # Errors
+/// It is not there, is no string, or has nothing but spaces.
+pub fn text_of(object: &Map<String, Value>, key: &str) -> Result<String, Failure> {
+    match object.get(key) {
+        Some(Value::String(text)) if text.trim().is_empty() => Err(Failure::input(format!("empty {key}"))),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(other) => Err(Failure::input(format!("key `{key}` holds {}, expected a string", kind(other)))),
+        None => Err(missing(object, &format!("`{key}`"))),
     }
+}
+
+/// That none of the keys is there that are wanted.
+pub fn missing(object: &Map<String, Value>, wanted: &str) -> Failure {
+    let keys: Vec<String> = object.keys().map(|key| format!("`{key}`")).collect();
+    let keys = if keys.is_empty() {
+        "there are none".to_owned()
+    } else {
+        format!("the keys are {}", keys.join(", "))
+    };
+    Failure::input(format!("no key {wanted}; {keys}"))
 }
 
 /// What the parser says, without its own line number, which is always 1.
@@ -127,7 +196,8 @@ fn reason(error: &serde_json::Error) -> String {
     format!("{} at column {}", text.strip_suffix(&end).unwrap_or(&text), error.column())
 }
 
-fn kind(value: &Value) -> &'static str {
+/// What a value is, for messages.
+pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -144,8 +214,13 @@ mod tests {
     use crate::terminal::Paint;
     use std::io::{Cursor, pipe};
 
-    fn rows(text: &[u8], batch_size: usize) -> TextRows {
-        TextRows::read(Cursor::new(text.to_vec()), "in.jsonl".to_owned(), batch_size, Gather::Full)
+    const TEXTS: RowFormat<String> =
+        RowFormat { example: r#"{"text": "..."}"#, parse: |object| text_of(object, "text") };
+
+    fn rows(text: &[u8], batch_size: usize) -> JsonRows<String> {
+        let stream = Box::new(Cursor::new(text.to_vec()));
+        let source = RowSource { stream, name: "in.jsonl".to_owned(), gather: Gather::Full };
+        JsonRows::read(source, batch_size, TEXTS)
     }
 
     fn message(text: &[u8]) -> String {
@@ -194,7 +269,8 @@ mod tests {
     fn a_pipe_that_waits_gets_what_it_sent() {
         use std::io::Write;
         let (reader, mut writer) = pipe().unwrap();
-        let mut rows = TextRows::read(reader, "stdin".to_owned(), 32, Gather::Ready);
+        let source = RowSource { stream: Box::new(reader), name: "stdin".to_owned(), gather: Gather::Ready };
+        let mut rows = JsonRows::read(source, 32, TEXTS);
         writer.write_all(b"{\"text\": \"a\"}\n").unwrap();
         assert_eq!(rows.next_batch().unwrap(), ["a"]);
         writer.write_all(b"{\"text\": \"b\"}\n").unwrap();
