@@ -430,6 +430,11 @@ impl Checks {
         }
     }
 
+    /// Whether there is no fault so far.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn fail(&mut self, error: ConfigError) {
         self.0.push(error);
     }

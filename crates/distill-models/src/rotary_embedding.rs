@@ -108,7 +108,7 @@ impl RopeParameters {
 
     pub(crate) fn check(&self, head_size: usize, checks: &mut Checks) {
         checks.above_zero("rope_theta", self.rope_theta);
-        if !head_size.is_multiple_of(2) {
+        if !head_size.is_multiple_of(2) && checks.is_clean() {
             checks.fail(ConfigError::value("head_dim", head_size, "must be even for rotary positions"));
         }
         if let Some(part) = self.partial_rotary_factor.filter(|part| *part != 1.0) {
