@@ -10,12 +10,15 @@ pub mod error;
 pub mod formats;
 pub mod hub;
 pub mod labels;
+pub mod language_row;
+pub mod language_source;
 pub mod masking;
 pub mod order;
 pub mod shuffle;
 pub mod source;
 pub mod split;
 pub mod stats;
+pub mod template;
 pub mod token_cache;
 mod token_writer;
 pub mod tokenizer;
@@ -27,11 +30,16 @@ pub use corpus::{
     scan_classification, scan_texts,
 };
 pub use error::{DataError, Place, Unit};
-pub use formats::{FORMATS, Format};
+pub use formats::{FORMATS, Format, TextUnit};
 pub use labels::{LabelMap, LabelStart, LabelStyle, SeenLabel};
+pub use language_row::{LanguageRow, Message, Role, RowParts};
+pub use language_source::{
+    Answers, Field, LanguageScan, LanguageSpec, RowKind, read_language_rows, scan_language_rows,
+};
 pub use masking::Masking;
 pub use order::{epoch_order, sequential_batches};
 pub use source::{Column, DataSpec, fetch};
 pub use split::{Split, seeded_subset, stratified_split};
 pub use stats::{TokenStats, label_counts};
+pub use template::Template;
 pub use token_cache::{CacheKey, TokenizedDataset};
