@@ -10,11 +10,13 @@ mod load;
 mod merges;
 mod save;
 mod special;
+mod stream;
 mod train;
 mod words;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -24,6 +26,7 @@ use tokenizers::{PostProcessor, Tokenizer as FastTokenizer};
 pub use error::TokenizerError;
 pub use load::FILES;
 use special::SpecialTokens;
+pub use stream::TextStream;
 pub use train::{TokenizerKind, TrainConfig};
 pub use words::{Word, WordsOfText};
 
@@ -52,6 +55,8 @@ pub struct Tokenizer {
     vocab_size: usize,
     /// Special tokens that the post-processor puts around one text.
     template_tokens: usize,
+    /// Those of them before the text, and those after it.
+    around: (Vec<u32>, Vec<u32>),
     model_max_length: Option<usize>,
     origin: Origin,
 }
@@ -84,7 +89,8 @@ impl Tokenizer {
             .collect();
         let vocab_size = inner.get_vocab(true).values().max().map_or(0, |id| *id as usize + 1);
         let template_tokens = inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
-        Self { inner, special, special_ids, vocab_size, template_tokens, model_max_length, origin }
+        let around = around(&inner).unwrap_or_default();
+        Self { inner, special, special_ids, vocab_size, template_tokens, around, model_max_length, origin }
     }
 
     /// Encodes texts in parallel, in their order.
@@ -141,6 +147,47 @@ impl Tokenizer {
         Ok(Encoded { ids: encoding.get_ids().to_vec(), full_length })
     }
 
+    /// Token ids of a text alone, without special tokens around it, uncut.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Encode`] if the tokenizer's model cannot encode it.
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let encoding = self.inner.encode_fast(text, false);
+        let encoding =
+            encoding.map_err(|error| TokenizerError::Encode { index: 0, message: error.to_string() })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// As [`Tokenizer::encode_text`], with the bytes of the text that each token stands for.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_text`].
+    pub fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, TokenizerError> {
+        let encoding = self.inner.encode(text, false);
+        let encoding =
+            encoding.map_err(|error| TokenizerError::Encode { index: 0, message: error.to_string() })?;
+        let offsets = encoding.get_offsets().iter().map(|(start, end)| *start..*end);
+        Ok(encoding.get_ids().iter().copied().zip(offsets).collect())
+    }
+
+    /// Special tokens that are put before a text: `<s>` of Llama, `[CLS]` of BERT.
+    pub fn prefix_ids(&self) -> &[u32] {
+        &self.around.0
+    }
+
+    /// Special tokens that are put after a text: `</s>` of T5, `[SEP]` of BERT.
+    pub fn suffix_ids(&self) -> &[u32] {
+        &self.around.1
+    }
+
+    /// The text of token ids, special tokens as they stand in the vocabulary.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Decode`] if the tokenizer's decoder fails.
+    pub fn decode_with_special_tokens(&self, ids: &[u32]) -> Result<String, TokenizerError> {
+        self.inner.decode(ids, false).map_err(|error| TokenizerError::Decode { message: error.to_string() })
+    }
+
     /// The text of token ids, without special tokens.
     ///
     /// # Errors
@@ -186,7 +233,7 @@ impl Tokenizer {
         self.special.cls.id()
     }
 
-    /// Id of the token that ends a text.
+    /// Id of the token that an encoder's text ends with.
     pub fn sep_token_id(&self) -> Option<u32> {
         self.special.sep.id()
     }
@@ -194,6 +241,16 @@ impl Tokenizer {
     /// Id of the token that hides another in masked LM.
     pub fn mask_token_id(&self) -> Option<u32> {
         self.special.mask.id()
+    }
+
+    /// Id of the token that begins a text.
+    pub fn bos_token_id(&self) -> Option<u32> {
+        self.special.bos.id()
+    }
+
+    /// Id of the token that ends a text.
+    pub fn eos_token_id(&self) -> Option<u32> {
+        self.special.eos.id()
     }
 
     /// Id of a token as it stands in the vocabulary, such as `##ing`.
@@ -211,7 +268,7 @@ impl Tokenizer {
         self.special_ids.contains(&id)
     }
 
-    /// Ids of all special tokens, ascending: the five roles, and what the files declare beside them.
+    /// Ids of all special tokens, ascending: the roles, and what the files declare beside them.
     pub fn special_ids(&self) -> Vec<u32> {
         self.special_ids.iter().copied().collect()
     }
@@ -225,6 +282,15 @@ impl Tokenizer {
         let _ = serde_json::to_writer(HashWriter(&mut hasher), &self.inner);
         hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
+}
+
+/// The special tokens before and after a text; `None` if they cannot be told from the text's own.
+fn around(inner: &FastTokenizer) -> Option<(Vec<u32>, Vec<u32>)> {
+    let text = inner.encode_fast("a", false).ok()?;
+    let alone = text.get_ids().to_vec();
+    let whole = inner.post_process(text, None, true).ok()?.get_ids().to_vec();
+    let start = whole.windows(alone.len().max(1)).position(|window| window == alone)?;
+    Some((whole[..start].to_vec(), whole[start + alone.len()..].to_vec()))
 }
 
 /// Feeds a hasher, so that a tokenizer of many megabytes is hashed without a copy.
