@@ -23,9 +23,10 @@ use sha2::{Digest, Sha256};
 use tokenizers::utils::truncation::TruncationDirection;
 use tokenizers::{PostProcessor, Tokenizer as FastTokenizer};
 
+use crate::chat_template::{self, ChatTemplate, ChatTemplateError};
 pub use error::TokenizerError;
 pub use load::FILES;
-use special::SpecialTokens;
+use special::{Names, SpecialTokens};
 pub use stream::TextStream;
 pub use train::{TokenizerKind, TrainConfig};
 pub use words::{Word, WordsOfText};
@@ -194,6 +195,34 @@ impl Tokenizer {
     /// [`TokenizerError::Decode`] if the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
         self.inner.decode(ids, true).map_err(|error| TokenizerError::Decode { message: error.to_string() })
+    }
+
+    /// The template of conversations, of `chat_template.jinja` or `tokenizer_config.json`; `None` if
+    /// there is none.
+    ///
+    /// # Errors
+    /// [`ChatTemplateError::Invalid`] for a template that cannot be read.
+    pub fn chat_template(&self) -> Result<Option<ChatTemplate>, ChatTemplateError> {
+        let Origin::Folder(files) = &self.origin else { return Ok(None) };
+        let file = |name: &str| files.iter().find(|(found, _)| found == name).map(|(_, bytes)| bytes);
+        // Loading has read them before.
+        let json =
+            |name| file(name).and_then(|bytes| serde_json::from_slice::<serde_json::Value>(bytes).ok());
+        let (settings, map) = (json("tokenizer_config.json"), json("special_tokens_map.json"));
+        let source = match (file("chat_template.jinja"), settings.as_ref()) {
+            (Some(bytes), _) => std::str::from_utf8(bytes)
+                .map(Some)
+                .map_err(|error| ChatTemplateError::Invalid { message: error.to_string() })?,
+            (None, Some(settings)) => {
+                settings.get("chat_template").map(chat_template::configured).transpose()?.flatten()
+            }
+            (None, None) => None,
+        };
+        let names =
+            Names { tokenizer_config: settings.as_ref(), special_tokens_map: map.as_ref(), config: None };
+        let roles = self.special.roles().into_iter();
+        let special = roles.filter_map(|(role, _)| Some((role.to_owned(), names.token(role)?))).collect();
+        source.map(|source| ChatTemplate::new(source, special)).transpose()
     }
 
     /// Rows that an embedding needs: the largest id, added tokens included, plus one.
@@ -512,6 +541,35 @@ mod tests {
         assert_eq!(tokenizer.decode(&encoded.ids).unwrap().trim(), text);
         let word = tokenizer.encode("printer", 16).unwrap();
         assert_eq!(word.ids.len(), 3, "{:?}", word.ids);
+    }
+
+    #[test]
+    fn chat_templates_of_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        trained(TokenizerKind::WordPiece).save(folder.path()).unwrap();
+        let rendered = |settings: &str| {
+            std::fs::write(folder.path().join("tokenizer_config.json"), settings).unwrap();
+            let template = Tokenizer::load(folder.path()).unwrap().chat_template();
+            template.map(|template| {
+                template.map(|template| template.render(&[], crate::GenerationPrompt::Add).unwrap())
+            })
+        };
+        assert_eq!(rendered("{}").unwrap(), None);
+        assert_eq!(rendered(r#"{"chat_template": null}"#).unwrap(), None);
+        let one = r#"{"chat_template": "{{ sep_token }}{{ eos_token }}!", "eos_token": {"content": "</s>"}}"#;
+        assert_eq!(rendered(one).unwrap().as_deref(), Some("[SEP]</s>!"));
+        let named = r#"{"chat_template": [{"name": "tool_use", "template": "a"}, {"name": "default", "template": "b"}]}"#;
+        assert_eq!(rendered(named).unwrap().as_deref(), Some("b"));
+        let error = rendered(r#"{"chat_template": [{"name": "x", "template": "a"}]}"#).unwrap_err();
+        assert!(error.to_string().ends_with("none of the templates (`x`) is called `default`"), "{error}");
+        std::fs::write(folder.path().join("chat_template.jinja"), "file").unwrap();
+        assert_eq!(rendered(named).unwrap().as_deref(), Some("file"));
+        assert!(trained(TokenizerKind::Bpe).chat_template().unwrap().is_none());
+        // Saved as it was.
+        let saved = tempfile::tempdir().unwrap();
+        Tokenizer::load(folder.path()).unwrap().save(saved.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(saved.path().join("tokenizer_config.json")).unwrap(), named);
+        assert_eq!(std::fs::read_to_string(saved.path().join("chat_template.jinja")).unwrap(), "file");
     }
 
     #[test]
