@@ -3,9 +3,9 @@ use std::collections::HashMap;
 
 use crate::content::{ContentHash, ContentHasher, FileHash};
 use crate::error::{DataError, Place};
-use crate::formats::{RawRow, RawValue, Request};
+use crate::formats::{RawRow, RawValue, Request, Sink, TextUnit};
 use crate::labels::{LabelMap, LabelStart, SeenLabel};
-use crate::source::{Column, DataSpec, resolve};
+use crate::source::{Column, DataSpec, ResolvedFile, resolve};
 
 /// Rows between two calls of a progress function.
 pub(crate) const PROGRESS_ROWS: u64 = 1024;
@@ -139,19 +139,30 @@ pub fn read_rows(
     columns.extend(spec.label.clone());
     let mut files = Vec::new();
     for file in resolve(spec)? {
-        let request =
-            Request { path: &file.path, header: spec.header, delimiter: spec.delimiter, columns: &columns };
-        let mut rows = 0;
-        file.format.read(&request, &mut |row| {
-            rows += 1;
-            sink(text_row(row, spec)?)
-        })?;
-        if rows == 0 {
-            return Err(DataError::NoRows { path: file.path });
-        }
-        files.push((file.path, rows));
+        files.push(read_file(file, spec, TextUnit::Line, &columns, &mut |row| sink(text_row(row, spec)?))?);
     }
     Ok(files)
+}
+
+/// Hands each row of a file to `sink`; the file, and how many there were.
+pub(crate) fn read_file(
+    file: ResolvedFile,
+    spec: &DataSpec,
+    text_unit: TextUnit,
+    columns: &[Column],
+    sink: &mut Sink<'_>,
+) -> Result<(std::path::PathBuf, u64), DataError> {
+    let request =
+        Request { path: &file.path, header: spec.header, delimiter: spec.delimiter, text_unit, columns };
+    let mut rows = 0;
+    file.format.read(&request, &mut |row| {
+        rows += 1;
+        sink(row)
+    })?;
+    if rows == 0 {
+        return Err(DataError::NoRows { path: file.path });
+    }
+    Ok((file.path, rows))
 }
 
 /// Joins the text columns of a row and reads its label; `row` holds them in the order of `spec`.
@@ -183,13 +194,15 @@ pub fn text_row(row: RawRow, spec: &DataSpec) -> Result<TextRow, DataError> {
     Ok(TextRow { text, label, place })
 }
 
-fn text_value(value: RawValue, column: &Column, place: &Place) -> Result<String, DataError> {
+pub(crate) fn text_value(value: RawValue, column: &Column, place: &Place) -> Result<String, DataError> {
     match value {
         RawValue::Text(text) => Ok(text),
         RawValue::Integer(integer) => Ok(integer.to_string()),
         RawValue::Null => Ok(String::new()),
-        RawValue::Boolean(_) => Err(value_type("a boolean", "text", column, place)),
-        RawValue::Other(found) => Err(value_type(found, "text", column, place)),
+        other => match other.strings() {
+            Some(parts) => Ok(parts.join(" ")),
+            None => Err(value_type(other.kind(), "text", column, place)),
+        },
     }
 }
 
@@ -199,9 +212,10 @@ fn label(value: RawValue, column: &Column, place: &Place) -> Result<String, Data
         RawValue::Integer(integer) => integer.to_string(),
         RawValue::Boolean(boolean) => boolean.to_string(),
         RawValue::Null => String::new(),
-        RawValue::Other(found) => {
-            return Err(value_type(found, "text, an integer or a boolean", column, place));
-        }
+        other => match other.strings() {
+            Some(parts) => parts.join(" "),
+            None => return Err(value_type(other.kind(), "text, an integer or a boolean", column, place)),
+        },
     };
     if label.is_empty() {
         return Err(DataError::EmptyLabel { place: place.clone(), column: column.to_string() });
@@ -209,7 +223,7 @@ fn label(value: RawValue, column: &Column, place: &Place) -> Result<String, Data
     Ok(label)
 }
 
-fn value_type(found: &str, allowed: &'static str, column: &Column, place: &Place) -> DataError {
+pub(crate) fn value_type(found: &str, allowed: &'static str, column: &Column, place: &Place) -> DataError {
     DataError::ValueType {
         place: place.clone(),
         column: column.to_string(),

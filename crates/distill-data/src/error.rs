@@ -171,6 +171,34 @@ pub enum DataError {
         /// The text columns.
         columns: Vec<String>,
     },
+    /// A row without a prompt, a target or a message.
+    #[error("{place}: empty {part}; nothing is in {}", list(columns))]
+    EmptyPart {
+        /// The row.
+        place: Place,
+        /// "prompt", "target" or "conversation".
+        part: &'static str,
+        /// The columns that it is made of.
+        columns: Vec<String>,
+    },
+    /// A conversation that is none.
+    #[error("{place}: column `{column}` holds no conversation: {reason}")]
+    Conversation {
+        /// The row.
+        place: Place,
+        /// The column of messages.
+        column: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A template whose braces do not match.
+    #[error("`{template}` is not a valid template: {reason}")]
+    Template {
+        /// The template as given.
+        template: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A line that is not JSON.
     #[error("{place}: not a JSON object: {reason}")]
     Json {
@@ -307,6 +335,13 @@ impl DataError {
                 Some("convert the file, for example with `iconv -f LATIN1 -t UTF-8`, or remove the line".into())
             }
             Self::EmptyText { .. } => Some("remove the row, or name a further column in `text`".into()),
+            Self::EmptyPart { .. } => Some("remove the row, or name other columns".into()),
+            Self::Conversation { .. } => Some(
+                "a conversation is a list of messages, as in `[{\"role\": \"user\", \"content\": \"...\"}, ...]`".into(),
+            ),
+            Self::Template { .. } => {
+                Some("name a column as in `{text}`, and write `{{` and `}}` for braces".into())
+            }
             Self::Parquet { .. } => Some("the file may be cut short or of another format; fetch it again".into()),
             Self::NoLabelColumn => Some("set `label` to the name of the column, or its number".into()),
             Self::EmptyLabel { .. } => Some("remove the row or label it".into()),

@@ -4,34 +4,47 @@
 //! columns and maps its label by [`labels`], [`split`] puts it on one side, [`token_cache`] holds its
 //! token ids, [`order`] puts it into a batch, and [`batch`] pads it.
 pub mod batch;
+pub mod chat_template;
 pub mod content;
 pub mod corpus;
 pub mod error;
 pub mod formats;
 pub mod hub;
 pub mod labels;
+pub mod language_row;
+pub mod language_source;
+pub mod marks;
 pub mod masking;
 pub mod order;
+pub mod row_encoder;
 pub mod shuffle;
 pub mod source;
 pub mod split;
 pub mod stats;
+pub mod template;
 pub mod token_cache;
 mod token_writer;
 pub mod tokenizer;
 
 pub use batch::{Batch, IGNORED_LABEL, Padding, collate, collate_sequences};
+pub use chat_template::{ChatTemplate, ChatTemplateError, GenerationPrompt};
 pub use content::{ContentHash, FileHash};
 pub use corpus::{
     Corpus, LabelSource, Scan, TextCorpus, TextRow, load_classification, load_texts, read_rows,
     scan_classification, scan_texts,
 };
 pub use error::{DataError, Place, Unit};
-pub use formats::{FORMATS, Format};
+pub use formats::{FORMATS, Format, TextUnit};
 pub use labels::{LabelMap, LabelStart, LabelStyle, SeenLabel};
+pub use language_row::{LanguageRow, Message, Role, RowParts};
+pub use language_source::{
+    Answers, Field, LanguageScan, LanguageSpec, RowKind, read_language_rows, scan_language_rows,
+};
 pub use masking::Masking;
 pub use order::{epoch_order, sequential_batches};
+pub use row_encoder::{Layout, RowEncoder};
 pub use source::{Column, DataSpec, fetch};
 pub use split::{Split, seeded_subset, stratified_split};
 pub use stats::{TokenStats, label_counts};
+pub use template::Template;
 pub use token_cache::{CacheKey, TokenizedDataset};

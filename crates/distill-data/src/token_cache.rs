@@ -27,8 +27,10 @@ use sha2::{Digest, Sha256};
 use crate::content::{ContentHash, hex};
 use crate::corpus::{Scan, read_rows};
 use crate::error::DataError;
+use crate::language_row::RowParts;
+use crate::language_source::{LanguageSpec, read_language_rows};
 use crate::source::DataSpec;
-use crate::token_writer::TokenWriter;
+use crate::token_writer::{Row, TokenWriter};
 use crate::tokenizer::Encoded;
 
 pub(crate) const MAGIC: &[u8; 8] = b"DSTLTOK\0";
@@ -65,8 +67,12 @@ impl CacheKey {
     }
 }
 
-/// Encodes texts in their order, each cut to `max_length` tokens; parallel if it likes.
-pub type Encode<'a, E> = dyn Fn(&[String]) -> Result<Vec<Encoded>, E> + 'a;
+/// Encodes texts, or rows of parts, in their order, each cut to `max_length` tokens; parallel if it
+/// likes.
+pub type Encode<'a, E, T = String> = dyn Fn(&[T]) -> Result<Vec<Encoded>, E> + 'a;
+
+/// Hands all rows to a writer.
+type Fill<'a, E, T> = dyn FnMut(&mut TokenWriter<'_, E, T>) -> Result<(), DataError> + 'a;
 
 /// Token ids, lengths and labels of a data set, backed by a file.
 #[derive(Debug)]
@@ -121,13 +127,30 @@ impl TokenizedDataset {
         })
     }
 
-    fn build_or_open<E: std::fmt::Display>(
+    /// Tokenises rows of parts, or opens the cache if it holds them; `content` is the hash of their
+    /// scan, and `encode` that of a [`RowEncoder`](crate::RowEncoder), whose key is in `key`.
+    ///
+    /// # Errors
+    /// As [`TokenizedDataset::from_files`].
+    pub fn from_language_rows<E: std::fmt::Display>(
+        cache_dir: &Path,
+        key: &CacheKey,
+        spec: &LanguageSpec,
+        encode: &Encode<'_, E, RowParts>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self, DataError> {
+        Self::build_or_open(cache_dir, key, None, encode, progress, &mut |writer| {
+            read_language_rows(spec, &mut |row| writer.push(row.parts)).map(|_| ())
+        })
+    }
+
+    fn build_or_open<E: std::fmt::Display, T: Row>(
         cache_dir: &Path,
         key: &CacheKey,
         labels: Option<&[u32]>,
-        encode: &Encode<'_, E>,
+        encode: &Encode<'_, E, T>,
         progress: &mut dyn FnMut(u64),
-        fill: &mut dyn FnMut(&mut TokenWriter<'_, E>) -> Result<(), DataError>,
+        fill: &mut Fill<'_, E, T>,
     ) -> Result<Self, DataError> {
         if let Some(dataset) = Self::open(cache_dir, key)? {
             progress(dataset.len() as u64);
@@ -220,6 +243,11 @@ impl TokenizedDataset {
     /// Tokens of each row before truncation.
     pub fn full_lengths(&self) -> &[u32] {
         &self.full_lengths
+    }
+
+    /// How many rows lost tokens.
+    pub fn cut_rows(&self) -> usize {
+        self.lengths.iter().zip(&self.full_lengths).filter(|(length, full)| length < full).count()
     }
 
     /// Class id of each row; `None` without labels.

@@ -8,18 +8,36 @@ use tempfile::NamedTempFile;
 
 use crate::content::ContentHasher;
 use crate::error::DataError;
+use crate::language_row::RowParts;
 use crate::token_cache::{CacheKey, Encode, HEADER, Header};
 
 /// Texts that are handed to the tokenizer together: enough for every core, and little memory.
 const CHUNK: usize = 4096;
 
-/// Takes texts one by one, and tokenises and writes them chunk by chunk.
-pub(crate) struct TokenWriter<'a, E> {
+/// What is tokenised: its hash must tell it from others.
+pub(crate) trait Row {
+    fn hash(&self, hasher: &mut ContentHasher);
+}
+
+impl Row for String {
+    fn hash(&self, hasher: &mut ContentHasher) {
+        hasher.text(self);
+    }
+}
+
+impl Row for RowParts {
+    fn hash(&self, hasher: &mut ContentHasher) {
+        self.hash(hasher);
+    }
+}
+
+/// Takes rows one by one, and tokenises and writes them chunk by chunk.
+pub(crate) struct TokenWriter<'a, E, T> {
     folder: PathBuf,
     file: BufWriter<NamedTempFile>,
-    encode: &'a Encode<'a, E>,
+    encode: &'a Encode<'a, E, T>,
     progress: &'a mut dyn FnMut(u64),
-    chunk: Vec<String>,
+    chunk: Vec<T>,
     content: ContentHasher,
     checksum: Sha256,
     tokens: u64,
@@ -27,11 +45,11 @@ pub(crate) struct TokenWriter<'a, E> {
     full_lengths: Vec<u32>,
 }
 
-impl<'a, E: std::fmt::Display> TokenWriter<'a, E> {
+impl<'a, E: std::fmt::Display, T: Row> TokenWriter<'a, E, T> {
     /// Begins a cache in `folder`, which is made if it is not there.
     pub(crate) fn create(
         folder: &Path,
-        encode: &'a Encode<'a, E>,
+        encode: &'a Encode<'a, E, T>,
         progress: &'a mut dyn FnMut(u64),
     ) -> Result<Self, DataError> {
         let fault = |error| DataError::io("write", folder, error);
@@ -52,9 +70,9 @@ impl<'a, E: std::fmt::Display> TokenWriter<'a, E> {
         })
     }
 
-    pub(crate) fn push(&mut self, text: String) -> Result<(), DataError> {
-        self.content.text(&text);
-        self.chunk.push(text);
+    pub(crate) fn push(&mut self, row: T) -> Result<(), DataError> {
+        row.hash(&mut self.content);
+        self.chunk.push(row);
         if self.chunk.len() == CHUNK { self.write_chunk() } else { Ok(()) }
     }
 

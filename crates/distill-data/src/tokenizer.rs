@@ -10,20 +10,24 @@ mod load;
 mod merges;
 mod save;
 mod special;
+mod stream;
 mod train;
 mod words;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use tokenizers::utils::truncation::TruncationDirection;
 use tokenizers::{PostProcessor, Tokenizer as FastTokenizer};
 
+use crate::chat_template::{self, ChatTemplate, ChatTemplateError};
 pub use error::TokenizerError;
 pub use load::FILES;
-use special::SpecialTokens;
+use special::{Names, SpecialTokens};
+pub use stream::TextStream;
 pub use train::{TokenizerKind, TrainConfig};
 pub use words::{Word, WordsOfText};
 
@@ -52,6 +56,8 @@ pub struct Tokenizer {
     vocab_size: usize,
     /// Special tokens that the post-processor puts around one text.
     template_tokens: usize,
+    /// Those of them before the text, and those after it.
+    around: (Vec<u32>, Vec<u32>),
     model_max_length: Option<usize>,
     origin: Origin,
 }
@@ -84,7 +90,8 @@ impl Tokenizer {
             .collect();
         let vocab_size = inner.get_vocab(true).values().max().map_or(0, |id| *id as usize + 1);
         let template_tokens = inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
-        Self { inner, special, special_ids, vocab_size, template_tokens, model_max_length, origin }
+        let around = around(&inner).unwrap_or_default();
+        Self { inner, special, special_ids, vocab_size, template_tokens, around, model_max_length, origin }
     }
 
     /// Encodes texts in parallel, in their order.
@@ -141,12 +148,81 @@ impl Tokenizer {
         Ok(Encoded { ids: encoding.get_ids().to_vec(), full_length })
     }
 
+    /// Token ids of a text alone, without special tokens around it, uncut.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Encode`] if the tokenizer's model cannot encode it.
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let encoding = self.inner.encode_fast(text, false);
+        let encoding =
+            encoding.map_err(|error| TokenizerError::Encode { index: 0, message: error.to_string() })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// As [`Tokenizer::encode_text`], with the bytes of the text that each token stands for.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_text`].
+    pub fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, TokenizerError> {
+        let encoding = self.inner.encode(text, false);
+        let encoding =
+            encoding.map_err(|error| TokenizerError::Encode { index: 0, message: error.to_string() })?;
+        let offsets = encoding.get_offsets().iter().map(|(start, end)| *start..*end);
+        Ok(encoding.get_ids().iter().copied().zip(offsets).collect())
+    }
+
+    /// Special tokens that are put before a text: `<s>` of Llama, `[CLS]` of BERT.
+    pub fn prefix_ids(&self) -> &[u32] {
+        &self.around.0
+    }
+
+    /// Special tokens that are put after a text: `</s>` of T5, `[SEP]` of BERT.
+    pub fn suffix_ids(&self) -> &[u32] {
+        &self.around.1
+    }
+
+    /// The text of token ids, special tokens as they stand in the vocabulary.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Decode`] if the tokenizer's decoder fails.
+    pub fn decode_with_special_tokens(&self, ids: &[u32]) -> Result<String, TokenizerError> {
+        self.inner.decode(ids, false).map_err(|error| TokenizerError::Decode { message: error.to_string() })
+    }
+
     /// The text of token ids, without special tokens.
     ///
     /// # Errors
     /// [`TokenizerError::Decode`] if the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
         self.inner.decode(ids, true).map_err(|error| TokenizerError::Decode { message: error.to_string() })
+    }
+
+    /// The template of conversations, of `chat_template.jinja` or `tokenizer_config.json`; `None` if
+    /// there is none.
+    ///
+    /// # Errors
+    /// [`ChatTemplateError::Invalid`] for a template that cannot be read.
+    pub fn chat_template(&self) -> Result<Option<ChatTemplate>, ChatTemplateError> {
+        let Origin::Folder(files) = &self.origin else { return Ok(None) };
+        let file = |name: &str| files.iter().find(|(found, _)| found == name).map(|(_, bytes)| bytes);
+        // Loading has read them before.
+        let json =
+            |name| file(name).and_then(|bytes| serde_json::from_slice::<serde_json::Value>(bytes).ok());
+        let (settings, map) = (json("tokenizer_config.json"), json("special_tokens_map.json"));
+        let source = match (file("chat_template.jinja"), settings.as_ref()) {
+            (Some(bytes), _) => std::str::from_utf8(bytes)
+                .map(Some)
+                .map_err(|error| ChatTemplateError::Invalid { message: error.to_string() })?,
+            (None, Some(settings)) => {
+                settings.get("chat_template").map(chat_template::configured).transpose()?.flatten()
+            }
+            (None, None) => None,
+        };
+        let names =
+            Names { tokenizer_config: settings.as_ref(), special_tokens_map: map.as_ref(), config: None };
+        let roles = self.special.roles().into_iter();
+        let special = roles.filter_map(|(role, _)| Some((role.to_owned(), names.token(role)?))).collect();
+        source.map(|source| ChatTemplate::new(source, special)).transpose()
     }
 
     /// Rows that an embedding needs: the largest id, added tokens included, plus one.
@@ -186,7 +262,7 @@ impl Tokenizer {
         self.special.cls.id()
     }
 
-    /// Id of the token that ends a text.
+    /// Id of the token that an encoder's text ends with.
     pub fn sep_token_id(&self) -> Option<u32> {
         self.special.sep.id()
     }
@@ -194,6 +270,16 @@ impl Tokenizer {
     /// Id of the token that hides another in masked LM.
     pub fn mask_token_id(&self) -> Option<u32> {
         self.special.mask.id()
+    }
+
+    /// Id of the token that begins a text.
+    pub fn bos_token_id(&self) -> Option<u32> {
+        self.special.bos.id()
+    }
+
+    /// Id of the token that ends a text.
+    pub fn eos_token_id(&self) -> Option<u32> {
+        self.special.eos.id()
     }
 
     /// Id of a token as it stands in the vocabulary, such as `##ing`.
@@ -211,7 +297,7 @@ impl Tokenizer {
         self.special_ids.contains(&id)
     }
 
-    /// Ids of all special tokens, ascending: the five roles, and what the files declare beside them.
+    /// Ids of all special tokens, ascending: the roles, and what the files declare beside them.
     pub fn special_ids(&self) -> Vec<u32> {
         self.special_ids.iter().copied().collect()
     }
@@ -225,6 +311,15 @@ impl Tokenizer {
         let _ = serde_json::to_writer(HashWriter(&mut hasher), &self.inner);
         hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
+}
+
+/// The special tokens before and after a text; `None` if they cannot be told from the text's own.
+fn around(inner: &FastTokenizer) -> Option<(Vec<u32>, Vec<u32>)> {
+    let text = inner.encode_fast("a", false).ok()?;
+    let alone = text.get_ids().to_vec();
+    let whole = inner.post_process(text, None, true).ok()?.get_ids().to_vec();
+    let start = whole.windows(alone.len().max(1)).position(|window| window == alone)?;
+    Some((whole[..start].to_vec(), whole[start + alone.len()..].to_vec()))
 }
 
 /// Feeds a hasher, so that a tokenizer of many megabytes is hashed without a copy.
@@ -446,6 +541,35 @@ mod tests {
         assert_eq!(tokenizer.decode(&encoded.ids).unwrap().trim(), text);
         let word = tokenizer.encode("printer", 16).unwrap();
         assert_eq!(word.ids.len(), 3, "{:?}", word.ids);
+    }
+
+    #[test]
+    fn chat_templates_of_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        trained(TokenizerKind::WordPiece).save(folder.path()).unwrap();
+        let rendered = |settings: &str| {
+            std::fs::write(folder.path().join("tokenizer_config.json"), settings).unwrap();
+            let template = Tokenizer::load(folder.path()).unwrap().chat_template();
+            template.map(|template| {
+                template.map(|template| template.render(&[], crate::GenerationPrompt::Add).unwrap())
+            })
+        };
+        assert_eq!(rendered("{}").unwrap(), None);
+        assert_eq!(rendered(r#"{"chat_template": null}"#).unwrap(), None);
+        let one = r#"{"chat_template": "{{ sep_token }}{{ eos_token }}!", "eos_token": {"content": "</s>"}}"#;
+        assert_eq!(rendered(one).unwrap().as_deref(), Some("[SEP]</s>!"));
+        let named = r#"{"chat_template": [{"name": "tool_use", "template": "a"}, {"name": "default", "template": "b"}]}"#;
+        assert_eq!(rendered(named).unwrap().as_deref(), Some("b"));
+        let error = rendered(r#"{"chat_template": [{"name": "x", "template": "a"}]}"#).unwrap_err();
+        assert!(error.to_string().ends_with("none of the templates (`x`) is called `default`"), "{error}");
+        std::fs::write(folder.path().join("chat_template.jinja"), "file").unwrap();
+        assert_eq!(rendered(named).unwrap().as_deref(), Some("file"));
+        assert!(trained(TokenizerKind::Bpe).chat_template().unwrap().is_none());
+        // Saved as it was.
+        let saved = tempfile::tempdir().unwrap();
+        Tokenizer::load(folder.path()).unwrap().save(saved.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(saved.path().join("tokenizer_config.json")).unwrap(), named);
+        assert_eq!(std::fs::read_to_string(saved.path().join("chat_template.jinja")).unwrap(), "file");
     }
 
     #[test]

@@ -332,6 +332,7 @@ mod tests {
             ("teacher", "labels") => "path = \"p\"\n",
             ("teacher", "self_distillation") if value.as_bool() == Some(false) => "path = \"p\"\n",
             ("student", "layers") if value.as_str() == Some("even") => "num_hidden_layers = 1\n",
+            ("data", "target" | "target_template") => "prompt = \"p\"\n",
             ("distill", "method" | "losses") => "",
             ("distill", _) => "method = \"tinybert\"\n",
             _ => "",

@@ -570,6 +570,48 @@ help: `seed` belongs at the top of the recipe, before the first table"#
     }
 
     #[test]
+    fn prompts_and_targets_go_together() {
+        let with = |data: &[&str]| {
+            let overrides: Vec<String> = data.iter().map(|entry| format!("data.{entry}")).collect();
+            set_faults(&overrides.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            with(&["target=\"class\""]),
+            "error: `target` needs `prompt` or `prompt_template`\n  --> --set data.target=\"class\"\n\
+             help: `target` is a text to be written after a prompt; for the class of a text write `label`"
+        );
+        assert!(with(&["messages=\"chat\"", "prompt=\"p\""]).starts_with(
+            "error: `[data]` must have `messages` or `prompt`, not both\n  \
+                 --> --set data.messages=\"chat\" and --set data.prompt=\"p\""
+        ));
+        assert!(with(&["prompt=\"\""]).starts_with("error: `prompt` must not be empty"));
+        assert!(with(&["completion=\"x\""]).contains("did you mean `target`?"));
+        assert!(with(&["text_unit=\"document\""]).contains("did you mean `file`?"));
+        let numbered = ["train=a.csv", "header=false", "prompt=0", "target=\"summary\""];
+        let rendered = with(&numbered);
+        assert!(
+            rendered.starts_with("error: without a header `target` must be a column number"),
+            "{rendered}"
+        );
+        assert_eq!(rendered.matches("error: ").count(), 1, "{rendered}");
+        for (template, reason) in [
+            ("a {b", "a `{` is never closed"),
+            ("a {b {c}", "a `{` is never closed"),
+            ("a } b", "a `}` closes nothing"),
+            ("a { } {b}", "`{}` names no column"),
+        ] {
+            let rendered = with(&[&format!("prompt_template=\"{template}\"")]);
+            assert!(rendered.starts_with(&format!("error: `prompt_template`: {reason}\n")), "{rendered}");
+        }
+        let good = ["data.prompt_template=\"{{{a}}} {b}:\"", "data.target_template=\" {c}\""];
+        let recipe = read(MINIMAL, &[&good[..], &["data.text_unit=\"file\""]].concat()).unwrap();
+        assert_eq!(recipe.data.prompt_template.as_deref(), Some("{{{a}}} {b}:"));
+        assert_eq!(recipe.data.text_unit, Some(crate::TextUnit::File));
+        let again = read(&recipe.resolved_toml(), &[]).unwrap();
+        assert_eq!(again.data, recipe.data);
+    }
+
+    #[test]
     fn without_registered_components_their_tables_wait() {
         let text = MINIMAL.replace("\"classification\"", "\"new\"\nanything = 1");
         let document = Document::parse("r.toml", text, &[]).unwrap();

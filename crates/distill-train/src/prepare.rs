@@ -356,10 +356,11 @@ fn train_config(training: &TokenizerTraining) -> TrainConfig {
         kind: match training.kind {
             distill_recipe::TokenizerKind::Wordpiece => TokenizerKind::WordPiece,
             distill_recipe::TokenizerKind::Bpe => TokenizerKind::Bpe,
+            distill_recipe::TokenizerKind::Gpt2 => TokenizerKind::Gpt2,
         },
         vocab_size: training.vocab_size,
         min_frequency: training.min_frequency,
-        lowercase: training.lowercase,
+        lowercase: training.lowercase(),
     }
 }
 

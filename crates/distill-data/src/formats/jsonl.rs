@@ -1,4 +1,5 @@
-//! JSON lines: an object a line. A `.json` file that holds one array of objects is read too.
+//! JSON lines: an object a line. A file that holds one array of objects is read too, and a `.json`
+//! file of one object whose values are the rows.
 //!
 //! Text may be a string, a number's worth of digits, or a list of strings (joined by a space);
 //! labels may be strings, integers or booleans.
@@ -7,7 +8,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer as _, Error as _, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Deserializer, Map, Value};
 
 use super::text_lines::{for_each_line, invalid_utf8, open};
@@ -22,9 +23,55 @@ fn read(request: &Request<'_>, sink: &mut Sink<'_>) -> Result<(), DataError> {
     let mut input = open(request.path)?;
     let start = input.fill_buf().map_err(|error| DataError::io("read", request.path, error))?;
     if start.trim_ascii_start().first() == Some(&b'[') {
-        return read_array(input, request, sink);
+        return read_whole(input, request, sink, |json, rows| json.deserialize_seq(rows));
+    }
+    if is_object_of_rows(request)? {
+        return read_whole(input, request, sink, |json, rows| json.deserialize_map(rows));
     }
     read_lines(input, request.path, request.columns, sink)
+}
+
+/// Whether a file that begins with `{` is one object with a row for each key, not an object a line.
+fn is_object_of_rows(request: &Request<'_>) -> Result<bool, DataError> {
+    let extension = request.path.extension().and_then(|extension| extension.to_str());
+    if !extension.is_some_and(|extension| extension.eq_ignore_ascii_case("json")) || !request.path.is_file() {
+        return Ok(false);
+    }
+    let (mut input, mut line) = (open(request.path)?, Vec::new());
+    let fault = |error| DataError::io("read", request.path, error);
+    while line.trim_ascii().is_empty() && input.read_until(b'\n', &mut line).map_err(fault)? > 0 {}
+    match serde_json::from_slice::<Map<String, Value>>(&line) {
+        // A row may hold objects, but not in the columns that are read.
+        Ok(object) => {
+            let is_column = |name: &String| request.columns.contains(&Column::Name(name.clone()));
+            Ok(!object.is_empty() && object.values().all(Value::is_object) && !object.keys().any(is_column))
+        }
+        Err(error) if error.is_eof() => first_value_is_an_object(open(request.path)?),
+        Err(_) => Ok(false),
+    }
+    .map_err(fault)
+}
+
+fn first_value_is_an_object(input: impl BufRead) -> std::io::Result<bool> {
+    let mut structure = input.bytes();
+    // Past the key, whose quotes may be escaped, to what follows its colon.
+    let (mut inside, mut escaped) = (false, false);
+    while let Some(byte) = structure.next().transpose()? {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => inside = !inside,
+            b':' if !inside => break,
+            _ => {}
+        }
+    }
+    for byte in structure {
+        let byte = byte?;
+        if !byte.is_ascii_whitespace() {
+            return Ok(byte == b'{');
+        }
+    }
+    Ok(false)
 }
 
 /// Reads JSON lines from anything, for example standard input; `path` only names it in errors.
@@ -97,29 +144,27 @@ fn raw(value: Value) -> RawValue {
         Value::String(text) => RawValue::Text(text),
         Value::Number(number) => match number.as_i64() {
             Some(integer) => RawValue::Integer(integer),
-            None => RawValue::Other("a number that is no integer"),
+            None => RawValue::Json(Value::Number(number)),
         },
         Value::Bool(boolean) => RawValue::Boolean(boolean),
         Value::Null => RawValue::Null,
-        Value::Object(_) => RawValue::Other("an object"),
-        Value::Array(items) => {
-            let parts: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
-            match parts {
-                Some(parts) => RawValue::Text(parts.join(" ")),
-                None => RawValue::Other("a list of other things than strings"),
-            }
-        }
+        list_or_object => RawValue::Json(list_or_object),
     }
 }
 
-fn read_array(input: impl BufRead, request: &Request<'_>, sink: &mut Sink<'_>) -> Result<(), DataError> {
+/// Reads a file that is one array or one object, by `visit`.
+fn read_whole<R: BufRead>(
+    input: R,
+    request: &Request<'_>,
+    sink: &mut Sink<'_>,
+    visit: impl FnOnce(&mut Json<'_, R>, Rows<'_, '_>) -> serde_json::Result<()>,
+) -> Result<(), DataError> {
     let line = Cell::new(1);
     let counted = BufReader::with_capacity(1, LineCounter { input, line: &line });
     let mut json = Deserializer::from_reader(counted);
     let mut fault = None;
-    let result = json
-        .deserialize_seq(Rows { line: &line, request, sink, fault: &mut fault })
-        .and_then(|()| json.end());
+    let result =
+        visit(&mut json, Rows { line: &line, request, sink, fault: &mut fault }).and_then(|()| json.end());
     if let Some(fault) = fault {
         return Err(fault);
     }
@@ -134,6 +179,8 @@ fn read_array(input: impl BufRead, request: &Request<'_>, sink: &mut Sink<'_>) -
         })
     })
 }
+
+type Json<'a, R> = Deserializer<serde_json::de::IoRead<BufReader<LineCounter<'a, R>>>>;
 
 /// Counts the lines up to where the parser stands, which takes one byte at a time.
 struct LineCounter<'a, R> {
@@ -155,7 +202,7 @@ impl<R: Read> Read for LineCounter<'_, R> {
     }
 }
 
-/// Hands on the array's elements one by one, so that the array is never held whole.
+/// Hands on the elements of an array, or the values of an object, one by one, so that neither is ever held whole.
 struct Rows<'a, 'b> {
     line: &'a Cell<u64>,
     request: &'a Request<'a>,
@@ -163,21 +210,35 @@ struct Rows<'a, 'b> {
     fault: &'a mut Option<DataError>,
 }
 
+impl Rows<'_, '_> {
+    fn take<E: serde::de::Error>(&mut self, line: u64, object: Map<String, Value>) -> Result<(), E> {
+        let place = Place::line(self.request.path, line);
+        let taken = row(object, place, self.request.columns).and_then(|row| (self.sink)(row));
+        taken.map_err(|error| {
+            *self.fault = Some(error);
+            E::custom("stopped")
+        })
+    }
+}
+
 impl<'de> Visitor<'de> for Rows<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an array of objects")
+        f.write_str("an array or an object of objects")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
         while let Some((line, object)) = elements.next_element_seed(Element { line: self.line })? {
-            let place = Place::line(self.request.path, line);
-            let taken = row(object, place, self.request.columns).and_then(|row| (self.sink)(row));
-            if let Err(error) = taken {
-                *self.fault = Some(error);
-                return Err(A::Error::custom("stopped"));
-            }
+            self.take(line, object)?;
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<(), A::Error> {
+        while entries.next_key::<IgnoredAny>()?.is_some() {
+            let (line, object) = entries.next_value_seed(Element { line: self.line })?;
+            self.take(line, object)?;
         }
         Ok(())
     }
@@ -212,8 +273,8 @@ mod tests {
         let rows = read("a.jsonl", content.as_bytes(), &both(), |_| {}).unwrap();
         let expected = [
             (1, vec![text("a\n\u{e9}"), RawValue::Integer(3)]),
-            (3, vec![text("b c"), RawValue::Boolean(true)]),
-            (4, vec![RawValue::Null, RawValue::Other("a number that is no integer")]),
+            (3, vec![RawValue::Json(serde_json::json!(["b", "c"])), RawValue::Boolean(true)]),
+            (4, vec![RawValue::Null, RawValue::Json(serde_json::json!(1.5))]),
         ];
         assert_eq!(rows, expected);
     }
@@ -260,6 +321,34 @@ mod tests {
             rows,
             expected.map(|(line, value, label)| (line, vec![text(value), RawValue::Integer(label)]))
         );
+    }
+
+    #[test]
+    fn an_object_of_rows_is_read_with_the_line_of_each() {
+        let content = "{\n  \"a\\\": {\": {\"text\": \"a\",\n\"label\": 1},\n  \"b\":\n {\"text\": \"b\", \"label\": 2}\n}\n";
+        let expected =
+            [(2, vec![text("a"), RawValue::Integer(1)]), (4, vec![text("b"), RawValue::Integer(2)])];
+        assert_eq!(read("a.json", content.as_bytes(), &both(), |_| {}).unwrap(), expected);
+        let line = content.replace('\n', "");
+        let rows = read("a.json", line.as_bytes(), &both(), |_| {}).unwrap();
+        assert_eq!(rows, expected.map(|(_, values)| (1, values)));
+        let error =
+            read("a.json", content.replace("label", "lable").as_bytes(), &both(), |_| {}).unwrap_err();
+        assert!(error.to_string().contains("a.json:2`: no column `label`"), "{error}");
+        let error =
+            read("a.json", b"{\"a\": {\n\"text\": 1, \"label\": 1}, \"b\": 3}", &both(), |_| {}).unwrap_err();
+        assert!(
+            error.to_string().contains("a.json:2`: not a JSON object: invalid type: integer `3`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn json_lines_with_objects_in_them_stay_json_lines() {
+        let content = b"{\"text\": {\"x\": 1}}\n{\"text\": {\"x\": 2}}\n";
+        assert_eq!(read("a.json", content, &["text".into()], |_| {}).unwrap().len(), 2);
+        let content = b"{\"meta\": {\"x\": 1}, \"text\": \"a\"}\n{\"meta\": {\"x\": 2}, \"text\": \"b\"}\n";
+        assert_eq!(read("a.json", content, &["text".into()], |_| {}).unwrap().len(), 2);
     }
 
     #[test]

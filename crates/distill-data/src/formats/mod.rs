@@ -5,6 +5,8 @@
 use std::fmt;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::error::{DataError, Place, closest};
 use crate::source::Column;
 
@@ -45,8 +47,46 @@ pub struct Request<'a> {
     pub header: bool,
     /// Column delimiter of CSV; `None` is a comma.
     pub delimiter: Option<char>,
+    /// What a row of plain text is.
+    pub text_unit: TextUnit,
     /// Columns to keep, in the order of [`RawRow::values`].
     pub columns: &'a [Column],
+}
+
+/// What a row of a plain text file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TextUnit {
+    /// A line; blank ones are skipped.
+    #[default]
+    Line,
+    /// Lines up to a blank one, joined by line breaks.
+    Paragraph,
+    /// The whole file.
+    File,
+}
+
+impl RawValue {
+    /// What it is, for a message: "a boolean", "an object".
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "text",
+            Self::Integer(_) => "an integer",
+            Self::Boolean(_) => "a boolean",
+            Self::Null => "nothing",
+            Self::Other(found) => found,
+            Self::Json(Value::Array(_)) => "a list of other things than strings",
+            Self::Json(Value::Number(_)) => "a number that is no integer",
+            Self::Json(_) => "an object",
+        }
+    }
+
+    /// The strings of a list of strings; `None` for anything else.
+    pub fn strings(&self) -> Option<Vec<&str>> {
+        match self {
+            Self::Json(Value::Array(items)) => items.iter().map(Value::as_str).collect(),
+            _ => None,
+        }
+    }
 }
 
 /// The requested columns of a row.
@@ -67,6 +107,8 @@ pub enum RawValue {
     Integer(i64),
     /// A boolean of JSON or Parquet.
     Boolean(bool),
+    /// A list, an object or a fraction of JSON or Parquet.
+    Json(Value),
     /// Neither text nor label: what it is, for the error message.
     Other(&'static str),
     /// Nothing.
@@ -194,7 +236,8 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, content).unwrap();
-        let mut request = Request { path: &path, header: true, delimiter: None, columns };
+        let mut request =
+            Request { path: &path, header: true, delimiter: None, text_unit: TextUnit::Line, columns };
         change(&mut request);
         let mut rows = Vec::new();
         Format::of_path(&path)?.read(&request, &mut |row| {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::record::{Field, Row};
 use ::parquet::schema::types::Type;
+use serde_json::Value;
 
 use super::{FormatEntry, RawRow, RawValue, Request, Sink, positions};
 use crate::error::{DataError, Place};
@@ -73,25 +74,49 @@ fn raw(field: Field) -> RawValue {
             i64::try_from(value).map_or(RawValue::Other("an integer beyond 64 bits"), RawValue::Integer)
         }
         Field::Null => RawValue::Null,
-        Field::Float16(_) | Field::Float(_) | Field::Double(_) | Field::Decimal(_) => {
-            RawValue::Other("a number that is no integer")
+        Field::Float16(value) => fraction(value.to_f64()),
+        Field::Float(value) => fraction(value.into()),
+        Field::Double(value) => fraction(value),
+        Field::Decimal(_) => RawValue::Other("a number that is no integer"),
+        Field::ListInternal(_) | Field::Group(_) | Field::MapInternal(_) => {
+            nested(field).map_or(RawValue::Other("an object with dates or times"), RawValue::Json)
         }
-        Field::ListInternal(list) => {
-            let parts: Option<Vec<&str>> = list
-                .elements()
-                .iter()
-                .map(|element| match element {
-                    Field::Str(text) => Some(text.as_str()),
-                    _ => None,
-                })
-                .collect();
-            parts.map_or(RawValue::Other("a list of other things than strings"), |parts| {
-                RawValue::Text(parts.join(" "))
-            })
-        }
-        Field::Group(_) | Field::MapInternal(_) => RawValue::Other("an object"),
         _ => RawValue::Other("a date or time"),
     }
+}
+
+fn fraction(value: f64) -> RawValue {
+    serde_json::Number::from_f64(value)
+        .map_or(RawValue::Other("a number that is not finite"), |number| RawValue::Json(number.into()))
+}
+
+/// A list or a group as JSON has it; `None` if it holds what JSON has no value for.
+fn nested(field: Field) -> Option<Value> {
+    Some(match field {
+        Field::ListInternal(list) => {
+            Value::Array(list.elements().iter().cloned().map(nested).collect::<Option<_>>()?)
+        }
+        Field::Group(row) => {
+            let entries = row.into_columns().into_iter();
+            Value::Object(entries.map(|(name, field)| Some((name, nested(field)?))).collect::<Option<_>>()?)
+        }
+        Field::MapInternal(map) => {
+            let entries = map.entries().iter().cloned();
+            let entry = |(name, field)| match raw(name) {
+                RawValue::Text(name) => Some((name, nested(field)?)),
+                _ => None,
+            };
+            Value::Object(entries.map(entry).collect::<Option<_>>()?)
+        }
+        flat => match raw(flat) {
+            RawValue::Text(text) => text.into(),
+            RawValue::Integer(integer) => integer.into(),
+            RawValue::Boolean(boolean) => boolean.into(),
+            RawValue::Null => Value::Null,
+            RawValue::Json(value) => value,
+            RawValue::Other(_) => return None,
+        },
+    })
 }
 
 #[cfg(test)]
@@ -168,6 +193,34 @@ mod tests {
                 assert_eq!(rows, plain, "{compression} {dictionary}");
             }
         }
+    }
+
+    const NESTED: &str = "message rows {
+        required group messages (LIST) { repeated group list { required group element {
+            required byte_array role (UTF8); required byte_array content (UTF8); } } }
+        required group targets (LIST) { repeated group list { required byte_array element (UTF8); } } }";
+
+    #[test]
+    fn lists_and_objects_are_read_as_of_json() {
+        let schema = Arc::new(parse_message_type(NESTED).unwrap());
+        let mut writer = SerializedFileWriter::new(Vec::new(), schema, Default::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        // Two rows: two values, and none.
+        for texts in [["user", "assistant"], ["hi", "yes"], ["a", "b"]] {
+            let values: Vec<ByteArray> = texts.iter().map(|text| ByteArray::from(*text)).collect();
+            let mut column = group.next_column().unwrap().unwrap();
+            column.typed::<ByteArrayType>().write_batch(&values, Some(&[1, 1, 0]), Some(&[0, 1, 0])).unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        let rows =
+            read("a.parquet", &writer.into_inner().unwrap(), &["messages".into(), "targets".into()], |_| {});
+        let messages = serde_json::json!([
+            {"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}
+        ]);
+        let (empty, targets) = (RawValue::Json(serde_json::json!([])), serde_json::json!(["a", "b"]));
+        let full = vec![RawValue::Json(messages), RawValue::Json(targets)];
+        assert_eq!(rows.unwrap(), [(1, full), (2, vec![empty.clone(), empty])]);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::chat_template::ChatTemplateError;
+
 /// A tokenizer that cannot be loaded, trained, used or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
@@ -70,6 +72,24 @@ pub enum TokenizerError {
         /// What the tokenizer says.
         message: String,
     },
+    /// A text has no end that a model could learn.
+    #[error(
+        "the tokenizer has no token that ends a text; name one as `eos_token` in \
+         `tokenizer_config.json`, or train a tokenizer of `kind = \"gpt2\"`"
+    )]
+    NoEndToken,
+    /// Conversations are given, and nothing says how to write them.
+    #[error(
+        "the tokenizer has no chat template, which conversations need; take an instruction-tuned \
+         model, or put a `chat_template.jinja` beside the tokenizer"
+    )]
+    NoChatTemplate,
+    /// The chat template cannot be used, or refuses a conversation.
+    #[error(transparent)]
+    ChatTemplate(#[from] ChatTemplateError),
+    /// Rows without a prompt and a target, for a model with an encoder.
+    #[error("an encoder-decoder needs prompts and targets; documents and conversations are for decoders")]
+    NotForEncoderDecoders,
     /// The vocabulary asked for is too small.
     #[error("`vocab_size` must be at least {needed} (special tokens and alphabet), found `{vocab_size}`")]
     VocabSize {

@@ -42,9 +42,11 @@ impl Tokenizer {
         let files = Files::read(folder)?;
         let tokenizer_config = files.json("tokenizer_config.json")?;
         let special_tokens_map = files.json("special_tokens_map.json")?;
+        let config = config(folder)?;
         let names = Names {
             tokenizer_config: tokenizer_config.as_ref(),
             special_tokens_map: special_tokens_map.as_ref(),
+            config: config.as_ref(),
         };
         let inner = if let Some(bytes) = files.get("tokenizer.json") {
             FastTokenizer::from_bytes(bytes).map_err(|error| files.invalid("tokenizer.json", error))?
@@ -62,6 +64,17 @@ impl Tokenizer {
             .map(|length| length as usize);
         let special = SpecialTokens::resolve(&inner, &names);
         Ok(Self::new(inner, special, model_max_length, Origin::Folder(files.contents)))
+    }
+}
+
+/// The model's configuration, if it stands in the same folder; it is no file of the tokenizer.
+fn config(folder: &Path) -> Result<Option<Value>, TokenizerError> {
+    let path = folder.join("config.json");
+    match std::fs::read(&path) {
+        // Who loads the model says what is wrong with it.
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(TokenizerError::Io { path, source }),
     }
 }
 
@@ -359,6 +372,65 @@ mod tests {
         let tokenizer = Tokenizer::load(files.path()).unwrap();
         assert_eq!(tokenizer.encode("world", 16).unwrap().ids, [2, 8, 3]);
         assert_eq!(tokenizer.cls_token_id(), Some(2));
+    }
+
+    /// As T5's: Unigram pieces behind a metaspace, `</s>` after a text.
+    const UNIGRAM: &str = r#"{"version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": [
+            {"id": 0, "content": "<pad>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true},
+            {"id": 1, "content": "</s>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true},
+            {"id": 2, "content": "<unk>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
+        "normalizer": null,
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": true},
+        "post_processor": {"type": "TemplateProcessing",
+            "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}},
+                {"Sequence": {"id": "B", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+            "special_tokens": {"</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}}},
+        "decoder": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": true},
+        "model": {"type": "Unigram", "unk_id": 2, "byte_fallback": false, "vocab": [
+            ["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0], ["\u2581", -2.0], ["\u2581the", -1.0],
+            ["\u2581low", -1.5], ["er", -2.0], ["t", -4.0], ["h", -4.0], ["e", -4.0], ["l", -4.0], ["o", -4.0]]}}"#;
+
+    #[test]
+    fn sentence_piece_unigram_as_t5() {
+        let files = folder(&[
+            ("tokenizer.json", UNIGRAM),
+            ("config.json", r#"{"pad_token_id": 0, "eos_token_id": 1}"#),
+        ]);
+        let tokenizer = Tokenizer::load(files.path()).unwrap();
+        assert_eq!(tokenizer.encode("the lower x", 16).unwrap().ids, [4, 5, 6, 3, 2, 1]);
+        assert_eq!(tokenizer.encode_text("the lower").unwrap(), [4, 5, 6]);
+        assert_eq!((tokenizer.prefix_ids(), tokenizer.suffix_ids()), (&[][..], &[1][..]));
+        let roles = [tokenizer.pad_token_id(), tokenizer.eos_token_id(), tokenizer.unk_token_id()];
+        assert_eq!(roles, [0, 1, 2].map(Some));
+        assert_eq!(tokenizer.bos_token_id(), None);
+        assert_eq!(tokenizer.decode(&[4, 5, 6, 1, 0]).unwrap(), "the lower");
+        assert_eq!(tokenizer.decode_with_special_tokens(&[4, 1]).unwrap(), "the</s>");
+    }
+
+    #[test]
+    fn the_ids_of_a_configuration_count_for_start_and_end() {
+        let vocab = BPE.replace("</s>", "<|im_end|>").replace("<pad>", "<|endoftext|>");
+        let config = r#"{"bos_token_id": 11, "eos_token_id": [2, 1], "pad_token_id": 7}"#;
+        let load = |settings: &str| {
+            let files = [
+                ("vocab.json", vocab.as_str()),
+                ("merges.txt", MERGES),
+                ("config.json", config),
+                ("tokenizer_config.json", settings),
+            ];
+            Tokenizer::load(folder(&files).path()).unwrap()
+        };
+        let tokenizer = load(r#"{"tokenizer_class": "GPT2Tokenizer"}"#);
+        let ids = |tokenizer: &Tokenizer| {
+            [tokenizer.bos_token_id(), tokenizer.eos_token_id(), tokenizer.pad_token_id()]
+        };
+        assert_eq!(ids(&tokenizer), [11, 2, 7].map(Some));
+        assert!(tokenizer.is_special(2));
+        let named =
+            r#"{"tokenizer_class": "GPT2Tokenizer", "eos_token": "<|endoftext|>", "pad_token": "low"}"#;
+        assert_eq!(ids(&load(named)), [11, 1, 11].map(Some));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::train::SPECIAL;
+use super::train::roles;
 use super::{Origin, Tokenizer, TokenizerError, TokenizerKind, TrainConfig};
 
 impl Tokenizer {
@@ -35,18 +35,15 @@ impl Tokenizer {
 
     fn save_trained(&self, folder: &Path, config: &TrainConfig) -> Result<(), TokenizerError> {
         write(folder, "tokenizer.json", &self.definition()?)?;
-        let roles: Map<String, Value> = ["pad", "unk", "cls", "sep", "mask"]
-            .iter()
-            .zip(SPECIAL)
-            .map(|(role, token)| (format!("{role}_token"), Value::from(token)))
-            .collect();
+        let roles = roles(config.kind);
         write_json(folder, "special_tokens_map.json", &Value::Object(roles.clone()))?;
 
         let mut settings = Map::new();
-        let added: Map<String, Value> = SPECIAL
+        let special = config.kind.special();
+        let added: Map<String, Value> = special
             .iter()
             .enumerate()
-            .map(|(id, token)| {
+            .map(|(id, (token, _))| {
                 let token = json!({
                     "content": token,
                     "lstrip": false,
@@ -59,7 +56,8 @@ impl Tokenizer {
             })
             .collect();
         settings.insert("added_tokens_decoder".to_owned(), Value::Object(added));
-        settings.insert("clean_up_tokenization_spaces".to_owned(), true.into());
+        settings
+            .insert("clean_up_tokenization_spaces".to_owned(), (config.kind != TokenizerKind::Gpt2).into());
         settings.extend(roles);
         if let Some(length) = self.model_max_length {
             settings.insert("model_max_length".to_owned(), length.into());
@@ -77,6 +75,8 @@ impl Tokenizer {
                 settings.insert("add_prefix_space".to_owned(), true.into());
                 "PreTrainedTokenizerFast"
             }
+            // The class of GPT-2 would drop the normalizer.
+            TokenizerKind::Gpt2 => "PreTrainedTokenizerFast",
         };
         settings.insert("tokenizer_class".to_owned(), class.into());
         write_json(folder, "tokenizer_config.json", &Value::Object(settings))?;

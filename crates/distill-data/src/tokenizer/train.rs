@@ -19,8 +19,18 @@ use super::merges::{self, Vocabulary, Word};
 use super::special::{Names, SpecialTokens};
 use super::{Origin, Tokenizer, TokenizerError};
 
-/// Special tokens of a trained tokenizer; their ids are their places.
-pub(super) const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+/// Special tokens of an encoder's trained tokenizer, with their roles; their ids are their places.
+const OF_ENCODERS: &[(&str, &[&str])] = &[
+    ("[PAD]", &["pad_token"]),
+    ("[UNK]", &["unk_token"]),
+    ("[CLS]", &["cls_token"]),
+    ("[SEP]", &["sep_token"]),
+    ("[MASK]", &["mask_token"]),
+];
+
+/// The same of a decoder's; bytes leave nothing unknown, but Transformers wants a token for it.
+const OF_DECODERS: &[(&str, &[&str])] =
+    &[("<|endoftext|>", &["bos_token", "eos_token", "unk_token"]), ("<pad>", &["pad_token"])];
 
 /// Most characters in the alphabet of a WordPiece vocabulary; rarer ones become `[UNK]`.
 const MAX_ALPHABET: usize = 1000;
@@ -36,6 +46,18 @@ pub enum TokenizerKind {
     WordPiece,
     /// Byte-level BPE, as RoBERTa's: every text can be expressed.
     Bpe,
+    /// Byte-level BPE, as GPT-2's: nothing is put around a text, which decodes to itself.
+    Gpt2,
+}
+
+impl TokenizerKind {
+    /// Special tokens with their roles; their ids are their places.
+    pub(super) fn special(self) -> &'static [(&'static str, &'static [&'static str])] {
+        match self {
+            Self::WordPiece | Self::Bpe => OF_ENCODERS,
+            Self::Gpt2 => OF_DECODERS,
+        }
+    }
 }
 
 /// How a tokenizer is trained.
@@ -59,7 +81,8 @@ impl Default for TrainConfig {
 }
 
 impl Tokenizer {
-    /// Trains a tokenizer on texts, with `[PAD] [UNK] [CLS] [SEP] [MASK]` as ids 0 to 4.
+    /// Trains a tokenizer on texts, with `[PAD] [UNK] [CLS] [SEP] [MASK]` as ids 0 to 4, or
+    /// `<|endoftext|> <pad>` as 0 and 1 for [`TokenizerKind::Gpt2`].
     ///
     /// # Errors
     /// [`TokenizerError::EmptyCorpus`] if there is no word in the texts;
@@ -69,29 +92,38 @@ impl Tokenizer {
         texts: impl IntoIterator<Item = S>,
         config: &TrainConfig,
     ) -> Result<Self, TokenizerError> {
-        let splitter = fast_tokenizer(define(config, &specials(), Vec::new()))?;
+        let splitter = fast_tokenizer(define(config, &specials(config.kind), Vec::new()))?;
         let counts = count_words(texts, &splitter)?;
         if counts.is_empty() {
             return Err(TokenizerError::EmptyCorpus);
         }
-        let mut vocabulary = specials();
+        let mut vocabulary = specials(config.kind);
         let merges = match config.kind {
             TokenizerKind::WordPiece => learn_wordpiece(&counts, &mut vocabulary, config)?,
-            TokenizerKind::Bpe => learn_bpe(&counts, &mut vocabulary, config)?,
+            TokenizerKind::Bpe | TokenizerKind::Gpt2 => learn_bpe(&counts, &mut vocabulary, config)?,
         };
         let inner = fast_tokenizer(define(config, &vocabulary, merges))?;
-        let names = Names { tokenizer_config: None, special_tokens_map: None };
+        let roles = roles(config.kind).into();
+        let names = Names { tokenizer_config: Some(&roles), ..Names::default() };
         let special = SpecialTokens::resolve(&inner, &names);
         Ok(Self::new(inner, special, None, Origin::Trained(config.clone())))
     }
 }
 
-fn specials() -> Vocabulary {
+fn specials(kind: TokenizerKind) -> Vocabulary {
     let mut vocabulary = Vocabulary::default();
-    for token in SPECIAL {
-        vocabulary.insert(token.to_owned());
+    for (token, _) in kind.special() {
+        vocabulary.insert((*token).to_owned());
     }
     vocabulary
+}
+
+/// The special token of each role, as `tokenizer_config.json` has them.
+pub(super) fn roles(kind: TokenizerKind) -> Map<String, Value> {
+    let special = kind.special().iter();
+    special
+        .flat_map(|(token, roles)| roles.iter().map(|role| ((*role).to_owned(), (*token).into())))
+        .collect()
 }
 
 fn fast_tokenizer(value: Value) -> Result<FastTokenizer, TokenizerError> {
@@ -102,14 +134,15 @@ fn fast_tokenizer(value: Value) -> Result<FastTokenizer, TokenizerError> {
 }
 
 fn define(config: &TrainConfig, vocabulary: &Vocabulary, merges: Vec<(String, String)>) -> Value {
-    let added: Vec<AddedToken> = SPECIAL
+    let special = config.kind.special();
+    let added: Vec<AddedToken> = special
         .iter()
         .zip(0..)
-        .map(|(token, id)| AddedToken { id, content: (*token).to_owned(), special: true, lstrip: false })
+        .map(|((token, _), id)| AddedToken { id, content: (*token).to_owned(), special: true, lstrip: false })
         .collect();
     let vocab: Map<String, Value> =
         vocabulary.tokens().iter().zip(0_u32..).map(|(token, id)| (token.clone(), Value::from(id))).collect();
-    let (cls, sep) = ((SPECIAL[2], 2), (SPECIAL[3], 3));
+    let (cls, sep) = (("[CLS]", 2), ("[SEP]", 3));
     match config.kind {
         TokenizerKind::WordPiece => {
             let normalization = BertNormalization {
@@ -117,7 +150,7 @@ fn define(config: &TrainConfig, vocabulary: &Vocabulary, merges: Vec<(String, St
                 strip_accents: None,
                 tokenize_chinese_chars: true,
             };
-            definition::wordpiece(vocab, &added, normalization, SPECIAL[1], (cls, sep))
+            definition::wordpiece(vocab, &added, normalization, "[UNK]", (cls, sep))
         }
         TokenizerKind::Bpe => {
             let normalizer = if config.lowercase {
@@ -131,6 +164,11 @@ fn define(config: &TrainConfig, vocabulary: &Vocabulary, merges: Vec<(String, St
             let template = definition::bert_template(cls, sep);
             // With a space before it the first word of a text is split like any other.
             definition::byte_level_bpe(vocab, merges, &added, normalizer, template, true)
+        }
+        TokenizerKind::Gpt2 => {
+            let normalizer = if config.lowercase { json!({ "type": "Lowercase" }) } else { Value::Null };
+            let template = definition::byte_level_template();
+            definition::byte_level_bpe(vocab, merges, &added, normalizer, template, false)
         }
     }
 }
@@ -199,9 +237,10 @@ fn learn_wordpiece(
     config: &TrainConfig,
 ) -> Result<Vec<(String, String)>, TokenizerError> {
     // Each character is there at the start and inside of a word.
-    let room = config.vocab_size.saturating_sub(SPECIAL.len()) / 2;
+    let special = config.kind.special().len();
+    let room = config.vocab_size.saturating_sub(special) / 2;
     if room == 0 {
-        return Err(TokenizerError::VocabSize { vocab_size: config.vocab_size, needed: SPECIAL.len() + 2 });
+        return Err(TokenizerError::VocabSize { vocab_size: config.vocab_size, needed: special + 2 });
     }
     let mut alphabet: HashMap<char, u64> = HashMap::new();
     for (word, count) in counts {
@@ -250,7 +289,7 @@ fn learn_bpe(
     let mut alphabet: Vec<char> =
         tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
     alphabet.sort_unstable();
-    let needed = SPECIAL.len() + alphabet.len();
+    let needed = config.kind.special().len() + alphabet.len();
     if config.vocab_size < needed {
         return Err(TokenizerError::VocabSize { vocab_size: config.vocab_size, needed });
     }
@@ -300,7 +339,7 @@ mod tests {
 
     #[test]
     fn training_is_a_function_of_the_corpus() {
-        for kind in [TokenizerKind::WordPiece, TokenizerKind::Bpe] {
+        for kind in [TokenizerKind::WordPiece, TokenizerKind::Bpe, TokenizerKind::Gpt2] {
             let first = bytes(corpus(0), kind, 1);
             assert_eq!(first, bytes(corpus(0), kind, 4));
             assert_eq!(first, bytes(corpus(123), kind, 2));
@@ -313,7 +352,7 @@ mod tests {
         let tokenizer = Tokenizer::train(corpus(0), &config).unwrap();
         assert_eq!(tokenizer.vocab_size(), 40);
         assert!((0..40).all(|id| tokenizer.id_to_token(id).is_some()));
-        for (token, id) in SPECIAL.iter().zip(0..) {
+        for ((token, _), id) in OF_ENCODERS.iter().zip(0..) {
             assert_eq!(tokenizer.token_to_id(token), Some(id));
         }
     }
@@ -333,6 +372,37 @@ mod tests {
         let config = TrainConfig { lowercase: false, ..TrainConfig::default() };
         let tokenizer = Tokenizer::train(vec!["Abba abba"; 5], &config).unwrap();
         assert_ne!(tokenizer.encode("Abba", 8).unwrap().ids, tokenizer.encode("abba", 8).unwrap().ids);
+    }
+
+    #[test]
+    fn a_decoders_texts_decode_to_themselves() {
+        let config = TrainConfig {
+            kind: TokenizerKind::Gpt2,
+            vocab_size: 300,
+            lowercase: false,
+            ..TrainConfig::default()
+        };
+        let tokenizer = Tokenizer::train(corpus(0), &config).unwrap();
+        let roles = [
+            tokenizer.bos_token_id(),
+            tokenizer.eos_token_id(),
+            tokenizer.unk_token_id(),
+            tokenizer.pad_token_id(),
+        ];
+        assert_eq!(roles, [0, 0, 0, 1].map(Some));
+        assert_eq!((tokenizer.prefix_ids(), tokenizer.suffix_ids()), (&[][..], &[][..]));
+        for text in [" Two  spaces\r\n\ttab ", "e\u{301} \u{4e2d}\u{1f600}", ""] {
+            let ids = tokenizer.encode(text, 100).unwrap().ids;
+            assert_eq!(ids, tokenizer.encode_text(text).unwrap());
+            assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        tokenizer.save(folder.path()).unwrap();
+        let again = Tokenizer::load(folder.path()).unwrap();
+        assert_eq!(
+            (again.hash(), again.eos_token_id(), again.pad_token_id()),
+            (tokenizer.hash(), Some(0), Some(1))
+        );
     }
 
     #[test]

@@ -41,7 +41,31 @@ const ALIASES: &[(&str, &str)] = &[
     ("label_column", "label"),
     ("label_column_name", "label"),
     ("label_field", "label"),
-    ("target", "label"),
+    ("input", "prompt"),
+    ("source", "prompt"),
+    ("instruction", "prompt"),
+    ("question", "prompt"),
+    ("prompt_column", "prompt"),
+    ("source_column", "prompt"),
+    ("output", "target"),
+    ("completion", "target"),
+    ("response", "target"),
+    ("summary", "target"),
+    ("answer", "target"),
+    ("reference", "target"),
+    ("highlights", "target"),
+    ("target_column", "target"),
+    ("summary_column", "target"),
+    ("conversation", "messages"),
+    ("conversations", "messages"),
+    ("chat", "messages"),
+    ("messages_column", "messages"),
+    ("template", "prompt_template"),
+    ("prompt_format", "prompt_template"),
+    ("completion_template", "target_template"),
+    ("response_template", "target_template"),
+    ("unit", "text_unit"),
+    ("sample_by", "text_unit"),
     ("val_size", "validation_fraction"),
     ("val_set_size", "validation_fraction"),
     ("validation_split", "validation_fraction"),
@@ -81,6 +105,20 @@ pub struct DataTable {
     /// Column of the label: a name, or a number from 0; default `label`.
     #[serde(default = "default_label")]
     pub label: Column,
+    /// What a row of a plain text file is: a `line`, a `paragraph` (up to a blank line) or the whole `file`; default `line`, for language modelling `paragraph`.
+    pub text_unit: Option<TextUnit>,
+    /// Column of the text that a `target` is written after: a name, or a number from 0; a list of texts is joined by spaces.
+    pub prompt: Option<Column>,
+    /// Column of the text to be written after `prompt`: a name, or a number from 0; of a list the first is learnt, and all count as references.
+    pub target: Option<Column>,
+    /// Prompt with places for columns, as in `"Summarize: {text}\nSummary:"`, instead of `prompt`; `{{` and `}}` are braces.
+    #[schemars(length(min = 1))]
+    pub prompt_template: Option<String>,
+    /// Target with places for columns, as in `" {summary}"`, instead of `target`.
+    #[schemars(length(min = 1))]
+    pub target_template: Option<String>,
+    /// Column of conversations, lists of `{role, content}`, of which the assistant's messages are learnt: a name, or a number from 0.
+    pub messages: Option<Column>,
     /// First value of integer labels, 0 or 1; by default told by the values that occur.
     #[schemars(range(min = 0, max = 1))]
     pub labels_start: Option<u8>,
@@ -137,8 +175,24 @@ pub enum DataFormat {
     Jsonl,
     /// Apache Parquet.
     Parquet,
-    /// Plain text, one example a line.
+    /// Plain text; what a row is says `text_unit`.
     Text,
+}
+
+/// What a row of a plain text file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+#[schemars(extend("x-aliases" = {
+    "lines": "line", "paragraphs": "paragraph", "document": "file", "files": "file", "document_per_file": "file"
+}))]
+pub enum TextUnit {
+    /// A line; blank ones are skipped.
+    Line,
+    /// Lines up to a blank one.
+    Paragraph,
+    /// The whole file.
+    File,
 }
 
 fn default_header() -> bool {
@@ -185,24 +239,87 @@ impl Table for DataTable {
             faults.push(written.fault_at("delimiter", message));
         }
         self.check_columns(written, faults);
+        check_parts(written, faults);
+        for (key, template) in
+            [("prompt_template", &self.prompt_template), ("target_template", &self.target_template)]
+        {
+            if let Some(reason) = template.as_deref().and_then(template_fault) {
+                let help = "name a column as in `{text}`, and write `{{` and `}}` for braces";
+                faults.push(written.fault_at(key, format!("`{key}`: {reason}")).with_help(help));
+            }
+        }
     }
+}
+
+/// Keys of prompts, targets and conversations that exclude or need each other.
+fn check_parts(written: &Node, faults: &mut Vec<Fault>) {
+    let both = |one: &str, other: &str| Some((written.get(one)?, written.get(other)?));
+    for (part, instead) in [
+        ("prompt", "prompt_template"),
+        ("target", "target_template"),
+        ("messages", "prompt"),
+        ("messages", "prompt_template"),
+        ("messages", "target"),
+        ("messages", "target_template"),
+    ] {
+        if let Some((one, other)) = both(part, instead) {
+            let message = format!("`[data]` must have `{part}` or `{instead}`, not both");
+            faults.push(Fault::new(message, one.key_label()).with_label(other.key_label()));
+            return;
+        }
+    }
+    if written.get("prompt").is_none()
+        && written.get("prompt_template").is_none()
+        && let Some((key, target)) =
+            ["target", "target_template"].iter().find_map(|key| Some((key, written.get(key)?)))
+    {
+        let message = format!("`{key}` needs `prompt` or `prompt_template`");
+        let help = "`target` is a text to be written after a prompt; for the class of a text write `label`";
+        faults.push(Fault::new(message, target.key_label()).with_help(help));
+    }
+}
+
+/// What is wrong with the braces of a template.
+fn template_fault(template: &str) -> Option<&'static str> {
+    let text = template.replace("{{", "").replace("}}", "");
+    let mut rest = text.as_str();
+    while let Some(brace) = rest.find(['{', '}']) {
+        if rest[brace..].starts_with('}') {
+            return Some("a `}` closes nothing");
+        }
+        let Some((name, after)) = rest[brace + 1..].split_once('}') else {
+            return Some("a `{` is never closed");
+        };
+        if name.contains('{') {
+            return Some("a `{` is never closed");
+        }
+        if name.trim().is_empty() {
+            return Some("`{}` names no column");
+        }
+        rest = after;
+    }
+    None
 }
 
 impl DataTable {
     fn check_columns(&self, written: &Node, faults: &mut Vec<Fault>) {
         let columns = self.text.iter().enumerate().map(|(index, column)| ("text", index, column));
-        for (key, index, column) in columns.chain([("label", 0, &self.label)]) {
+        let parts = [("prompt", &self.prompt), ("target", &self.target), ("messages", &self.messages)];
+        let parts = parts.into_iter().filter_map(|(key, column)| Some((key, 0, column.as_ref()?)));
+        let has_parts =
+            ["prompt", "prompt_template", "messages"].iter().any(|key| written.get(key).is_some());
+        for (key, index, column) in columns.chain([("label", 0, &self.label)]).chain(parts) {
             let path = item_path(written, key, index);
             match column {
                 Column::Name(name) if name.is_empty() => {
                     faults.push(written.fault_at(&path, format!("`{key}` must not be empty")));
                 }
-                // Without a header there are no names, so the default for `text` is a fault as well;
-                // that for `label` is not, as some tasks have no label.
+                // Without a header there are no names, so the default for `text` is a fault as well,
+                // where it is read; that for `label` is not, as some tasks have no label.
                 Column::Name(name)
                     if !self.header
                         && self.is_delimited()
-                        && (key == "text" || written.get(key).is_some()) =>
+                        && (key == "text" && !has_parts || written.get(key).is_some()) =>
                 {
                     let message = format!(
                         "without a header `{key}` must be a column number from 0, found `\"{name}\"`"

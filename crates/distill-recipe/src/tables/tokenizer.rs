@@ -30,7 +30,7 @@ pub struct TokenizerTable {
     "size": "vocab_size"
 }))]
 pub struct TokenizerTraining {
-    /// Kind of tokenizer: `wordpiece` (as BERT) or `bpe` (byte level, as RoBERTa); default `wordpiece`.
+    /// Kind of tokenizer: `wordpiece` (as BERT), `bpe` (byte level, as RoBERTa) or `gpt2` (byte level, for decoders); default `wordpiece`.
     pub kind: TokenizerKind,
     /// Size of the vocabulary, special tokens included; tokens, at least 100, default 4000.
     #[schemars(range(min = 100))]
@@ -38,13 +38,21 @@ pub struct TokenizerTraining {
     /// How often a pair must occur to become a token; count, at least 1, default 2.
     #[schemars(range(min = 1))]
     pub min_frequency: u64,
-    /// Whether letters are lowered (and accents removed) first; default `true`.
-    pub lowercase: bool,
+    /// Whether letters are lowered (and, for WordPiece, accents removed) first; default `true`, for `gpt2` `false`.
+    pub lowercase: Option<bool>,
+}
+
+impl TokenizerTraining {
+    /// Whether letters are lowered first.
+    pub fn lowercase(&self) -> bool {
+        // What a decoder learns in lower case it writes in lower case.
+        self.lowercase.unwrap_or(self.kind != TokenizerKind::Gpt2)
+    }
 }
 
 impl Default for TokenizerTraining {
     fn default() -> Self {
-        Self { kind: TokenizerKind::Wordpiece, vocab_size: 4000, min_frequency: 2, lowercase: true }
+        Self { kind: TokenizerKind::Wordpiece, vocab_size: 4000, min_frequency: 2, lowercase: None }
     }
 }
 
@@ -53,13 +61,16 @@ impl Default for TokenizerTraining {
 #[serde(rename_all = "snake_case")]
 #[schemars(extend("x-aliases" = {
     "word_piece": "wordpiece", "WordPiece": "wordpiece", "bert": "wordpiece",
-    "byte_bpe": "bpe", "bytelevel": "bpe", "roberta": "bpe"
+    "byte_bpe": "bpe", "bytelevel": "bpe", "roberta": "bpe",
+    "gpt": "gpt2", "decoder": "gpt2"
 }))]
 pub enum TokenizerKind {
     /// WordPiece, as BERT has it: words split at spaces and punctuation, then the longest match.
     Wordpiece,
     /// Byte-level byte-pair encoding, as RoBERTa has it.
     Bpe,
+    /// Byte-level byte-pair encoding, as GPT-2 has it: nothing is put around a text.
+    Gpt2,
 }
 
 impl Table for TokenizerTable {
