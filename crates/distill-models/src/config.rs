@@ -259,6 +259,16 @@ impl ModelConfig {
         has_class(&self.keys, "ForSequenceClassification")
     }
 
+    /// Token numbers of a key that has one or several: `eos_token_id`.
+    pub fn token_ids(&self, key: &str) -> Vec<u32> {
+        let number = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+        match self.keys.get(key) {
+            Some(Value::Array(ids)) => ids.iter().filter_map(number).collect(),
+            Some(id) => number(id).into_iter().collect(),
+            None => Vec::new(),
+        }
+    }
+
     /// The `config.json` of a saved model: the original's keys, with class, labels and data type as they are now.
     pub fn to_json(&self) -> Value {
         let mut keys = self.keys.clone();

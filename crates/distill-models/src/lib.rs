@@ -49,7 +49,7 @@ pub use lora::{LoraConfig, TargetModules};
 pub use loss::Loss;
 pub use model::{Activations, DecoderInput, ForwardOptions, Model, ModelInput, ModelOutput, ParameterInfo};
 pub use pretrained::{
-    Adapter, LoadRequest, Loaded, from_scratch, load, parameters_to_host, save, save_without,
+    Adapter, LoadRequest, Loaded, from_scratch, load, parameters_to_host, save, save_merged, save_without,
 };
 pub use student::{
     LayerChoice, StudentError, StudentReport, StudentRequest, student_config, student_from_teacher,

@@ -167,6 +167,44 @@ pub fn save_without(
     write_safetensors(&folder.join(WEIGHTS), to_host(model, skip), &metadata)
 }
 
+/// Writes the model with its adapters made part of the weights that they belong to: `W + scaling · B A`.
+///
+/// # Errors
+/// [`ModelError::Io`].
+pub fn save_merged(loaded: &Loaded, config: &ModelConfig, folder: &Path) -> Result<(), ModelError> {
+    let scaling = loaded.lora.as_ref().map_or(0.0, LoraConfig::scaling);
+    let mut tensors = parameters_to_host(loaded.model.as_ref());
+    let mut factors = BTreeMap::new();
+    tensors.retain_mut(|(name, shape, values)| match is_factor(name) {
+        true => {
+            factors.insert(name.clone(), (std::mem::take(shape), std::mem::take(values)));
+            false
+        }
+        false => true,
+    });
+    for (name, shape, values) in &mut tensors {
+        let Some(layer) = name.strip_suffix(".weight") else { continue };
+        let factor = |which: &str| factors.get(&format!("{layer}.{which}.weight"));
+        let (Some((a_shape, a)), Some((_, b))) = (factor("lora_A"), factor("lora_B")) else { continue };
+        let (r, inputs) = (a_shape[0], a_shape[1]);
+        // A weight that is stored the other way has its inputs in front; a square one does so by its architecture.
+        let in_out = shape[1] != inputs || (shape[0] == inputs && config.architecture.model_type == "gpt2");
+        let outputs = b.len() / r.max(1);
+        for output in 0..outputs {
+            for input in 0..inputs {
+                let sum: f64 =
+                    (0..r).map(|k| f64::from(b[output * r + k]) * f64::from(a[k * inputs + input])).sum();
+                let place = if in_out { input * outputs + output } else { output * inputs + input };
+                values[place] = (f64::from(values[place]) + scaling * sum) as f32;
+            }
+        }
+    }
+    std::fs::create_dir_all(folder).map_err(ModelError::io("create", folder))?;
+    config.write(folder)?;
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    write_safetensors(&folder.join(WEIGHTS), tensors, &metadata)
+}
+
 /// Every parameter's name, shape and numbers, in parameter order.
 pub fn parameters_to_host(model: &dyn Model) -> Vec<(String, Vec<usize>, Vec<f32>)> {
     to_host(model, &|_| false)

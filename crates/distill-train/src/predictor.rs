@@ -4,15 +4,12 @@ use crate::computing::{Computing, precision_for};
 use crate::error::TrainError;
 use crate::evaluate::{Batching, logits_of, predict_rows};
 use crate::events::{Event, Observer};
-use crate::read_model::model_folder;
+use crate::finished_model::FinishedModel;
 use crate::rows::{Rows, Source, TokenizedRows, padding, tokenize};
 use distill_data::tokenizer::Tokenizer;
 use distill_data::{DataSpec, LabelMap, LabelSource, collate_sequences, fetch, scan_classification};
 use distill_eval::{ClassificationReport, Predictions, softmax};
-use distill_models::{
-    ForwardOptions, HeadPolicy, LoadRequest, Model, ModelConfig, ModelError, ModelInput, Task, TensorFault,
-    load,
-};
+use distill_models::{ForwardOptions, Model, ModelConfig, ModelError, ModelInput, Task, TensorFault};
 use distill_ops::{DeviceSpec, Dropout, Precision, autocast, resolve};
 use distill_recipe::DtypeChoice;
 use serde::Serialize;
@@ -61,26 +58,19 @@ impl Predictor {
         let spec: DeviceSpec = device.parse()?;
         let device = resolve(spec)?;
         let precision = precision_for(dtype, &device)?;
-        let folder = model_folder(model, observer)?;
-        observer.event(&Event::Stage { message: format!("loading `{model}`") });
-        let config = ModelConfig::read(&folder)?;
+        let finished = FinishedModel::find(model, observer)?;
+        finished.announce(model, observer);
+        let config = finished.config()?;
         let task = config.task.clone();
         let Task::Classification { id2label: labels } = task.clone() else {
             return Err(TrainError::Unusable {
-                message: format!("`{model}` is a masked language model, not a classifier"),
+                message: format!("`{model}` is a model for {}, not a classifier", task.kind().name()),
                 help: "fine-tune it first by `distill run`".to_owned(),
             });
         };
-        let request = LoadRequest {
-            task,
-            seed: 0,
-            device,
-            dropout: Some(0.0),
-            head: HeadPolicy::MustMatch,
-            adapter: None,
-        };
-        let loaded = load(&folder, request).map_err(|error| without_classifier(model, &config, error))?;
-        let tokenizer = Tokenizer::load(&folder)?;
+        let loaded =
+            finished.load(task, device).map_err(|error| without_classifier(model, &config, error))?;
+        let tokenizer = Tokenizer::load(finished.tokenizer_folder())?;
         if tokenizer.vocab_size() > loaded.config.encoder.vocab_size() {
             return Err(TrainError::VocabularyMismatch {
                 tokenizer: tokenizer.vocab_size(),
@@ -95,6 +85,7 @@ impl Predictor {
         let max_length = max_length.unwrap_or(known.min(limit));
         let pad_token_id = tokenizer.pad_token_id().or(loaded.config.encoder.pad_token_id()).unwrap_or(0);
         let model = loaded.model.eval_copy();
+        let folder = finished.folder;
         Ok(Self { model, tokenizer, labels, max_length, pad_token_id, precision, folder })
     }
 

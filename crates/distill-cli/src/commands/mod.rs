@@ -6,7 +6,10 @@ mod data_arguments;
 mod datasets;
 mod dtype;
 mod eval;
+mod generate;
+mod generation_arguments;
 mod inspect;
+mod merge;
 mod model_arguments;
 mod plan;
 mod predict;
@@ -71,6 +74,8 @@ enum Command {
     Datasets(datasets::Datasets),
     Eval(eval::Eval),
     Predict(predict::Predict),
+    Generate(Box<generate::Generate>),
+    Merge(merge::Merge),
     Compare(compare::Compare),
     Inspect(inspect::Inspect),
     Bench(bench::Bench),
@@ -114,6 +119,8 @@ impl Cli {
             Command::Datasets(command) => command.execute(&context),
             Command::Eval(command) => command.execute(&context),
             Command::Predict(command) => command.execute(&context),
+            Command::Generate(command) => command.execute(&context),
+            Command::Merge(command) => command.execute(&context),
             Command::Compare(command) => command.execute(&context),
             Command::Inspect(command) => command.execute(&context),
             Command::Bench(command) => command.execute(&context),
