@@ -11,11 +11,13 @@ pub mod error;
 pub mod formats;
 pub mod hub;
 pub mod labels;
+pub mod language_batch;
 pub mod language_row;
 pub mod language_source;
 pub mod marks;
 pub mod masking;
 pub mod order;
+pub mod packing;
 pub mod row_encoder;
 pub mod shuffle;
 pub mod source;
@@ -36,12 +38,14 @@ pub use corpus::{
 pub use error::{DataError, Place, Unit};
 pub use formats::{FORMATS, Format, TextUnit};
 pub use labels::{LabelMap, LabelStart, LabelStyle, SeenLabel};
+pub use language_batch::{LanguageModelBatch, Seq2SeqBatch, collate_packed, collate_seq2seq};
 pub use language_row::{LanguageRow, Message, Role, RowParts};
 pub use language_source::{
     Answers, Field, LanguageScan, LanguageSpec, RowKind, read_language_rows, scan_language_rows,
 };
 pub use masking::Masking;
 pub use order::{epoch_order, sequential_batches};
+pub use packing::{Cut, Piece, pack, windows};
 pub use row_encoder::{Layout, RowEncoder};
 pub use source::{Column, DataSpec, fetch};
 pub use split::{Split, seeded_subset, stratified_split};
