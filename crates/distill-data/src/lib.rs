@@ -3,6 +3,11 @@
 //! The way of a row: [`source`] finds its file, [`formats`] reads it, [`corpus`] joins its text
 //! columns and maps its label by [`labels`], [`split`] puts it on one side, [`token_cache`] holds its
 //! token ids, [`order`] puts it into a batch, and [`batch`] pads it.
+//!
+//! For generative models: [`language_source`] reads documents, prompts with targets, and
+//! conversations; [`row_encoder`] makes tokens of them and marks what is learnt, conversations by
+//! their [`chat_template`]; [`packing`] puts them into sequences, and [`language_batch`] those into
+//! a batch.
 pub mod batch;
 pub mod chat_template;
 pub mod content;
