@@ -300,6 +300,20 @@ pub enum DataError {
         /// What is wrong.
         reason: String,
     },
+    /// Sequences in which nothing could be predicted.
+    #[error("`max_length` must be at least 2, found `{max_length}`")]
+    WindowTooShort {
+        /// The limit as given, in tokens.
+        max_length: usize,
+    },
+    /// Windows that leave tokens out, or do not move.
+    #[error("the stride must be at least 1 and below `max_length`, {max_length}, found `{stride}`")]
+    Stride {
+        /// The stride as given, in tokens.
+        stride: usize,
+        /// Length of a window, in tokens.
+        max_length: usize,
+    },
     /// A row is longer than a batch may be.
     #[error("row {row} has {length} tokens, `max_length` is {max_length}")]
     TooLong {

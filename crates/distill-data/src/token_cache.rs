@@ -29,6 +29,7 @@ use crate::corpus::{Scan, read_rows};
 use crate::error::DataError;
 use crate::language_row::RowParts;
 use crate::language_source::{LanguageSpec, read_language_rows};
+use crate::packing::Piece;
 use crate::source::DataSpec;
 use crate::token_writer::{Row, TokenWriter};
 use crate::tokenizer::Encoded;
@@ -271,12 +272,22 @@ impl TokenizedDataset {
     /// # Errors
     /// [`DataError::TokenCache`] for a row beyond the end; the file cannot be read.
     pub fn read(&self, row: usize) -> Result<Vec<u32>, DataError> {
+        self.read_piece(Piece::whole(row, usize::MAX))
+    }
+
+    /// Token ids of a piece of a row, up to the row's end.
+    ///
+    /// # Errors
+    /// As [`TokenizedDataset::read`].
+    pub fn read_piece(&self, piece: Piece) -> Result<Vec<u32>, DataError> {
+        let Piece { row, start, len, .. } = piece;
         let (Some(offset), Some(length)) = (self.offsets.get(row), self.lengths.get(row)) else {
             let reason = format!("there is no row {row}, it has {}", self.len());
             return Err(DataError::TokenCache { path: self.path.clone(), reason });
         };
-        let mut bytes = vec![0; 4 * *length as usize];
-        read_at(&self.file, &mut bytes, HEADER as u64 + 4 * offset)
+        let start = start.min(*length as usize);
+        let mut bytes = vec![0; 4 * len.min(*length as usize - start)];
+        read_at(&self.file, &mut bytes, HEADER as u64 + 4 * (offset + start as u64))
             .map_err(|error| DataError::io("read", &self.path, error))?;
         Ok(integers(&bytes))
     }
@@ -417,6 +428,9 @@ mod tests {
         assert_eq!(dataset.file_size(), std::fs::metadata(only_file(dir.path())).unwrap().len());
         for (row, encoded) in encode(&texts).unwrap().into_iter().enumerate() {
             assert_eq!(dataset.read(row).unwrap(), encoded.ids);
+            for piece in [Piece::whole(row, 2), Piece { row, start: 1, len: 9, context: 1 }] {
+                assert_eq!(dataset.read_piece(piece).unwrap(), piece.of(&encoded.ids));
+            }
             assert_eq!(dataset.lengths()[row] as usize, encoded.ids.len());
             assert_eq!(dataset.full_lengths()[row] as usize, encoded.full_length);
         }

@@ -135,10 +135,11 @@ fn json_lines_with_lists_and_nulls() {
 }
 
 #[test]
-fn an_object_of_objects_is_no_data_set() {
+fn an_object_of_objects_has_a_row_for_each_key() {
     let Some(path) = data("legal_summarization/all_v1.json") else { return };
-    let error = load_texts(&DataSpec::new([path], vec!["original_text".into()]), &mut |_| ()).unwrap_err();
-    assert!(error.help().unwrap().contains("an object a line"), "{error}");
+    let corpus = load_texts(&spec(path, "original_text", "label"), &mut |_| ()).unwrap();
+    assert_eq!(corpus.texts.len(), 446);
+    assert!(corpus.texts[0].starts_with("welcome to the pok\u{e9}mon go video game services"));
 }
 
 #[test]

@@ -442,7 +442,7 @@ help: `seed` belongs at the top of the recipe, before the first table"#
             ("data.validation_fraction=5", "help: write a fraction, as in `validation_fraction = 0.05`"),
             (
                 "tokenizer.train.kind=wordpeice",
-                "`kind` must be one of `wordpiece` or `bpe`, found `wordpeice`\n  --> --set tokenizer.train.kind=wordpeice\nhelp: did you mean `wordpiece`?",
+                "`kind` must be one of `wordpiece`, `bpe` or `gpt2`, found `wordpeice`\n  --> --set tokenizer.train.kind=wordpeice\nhelp: did you mean `wordpiece`?",
             ),
             (
                 "tokenizer.train.vocabsize=9",
