@@ -14,6 +14,10 @@ pub struct LanguageModelReport {
     pub perplexity: f64,
     /// Fraction of tokens whose largest logit was right; 0 if no token was predicted.
     pub accuracy: f64,
+    /// Bits for each byte (UTF-8) of the texts that were predicted, which can be compared between tokenizers; where the
+    /// bytes are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bits_per_byte: Option<f64>,
 }
 
 impl LanguageModelReport {
@@ -26,7 +30,15 @@ impl LanguageModelReport {
             if tokens == 0 { 0.0 } else { sum / tokens as f64 }
         };
         let loss = mean(loss_sum);
-        Self { tokens, loss, perplexity: perplexity(loss), accuracy: mean(correct as f64) }
+        let accuracy = mean(correct as f64);
+        Self { tokens, loss, perplexity: perplexity(loss), accuracy, bits_per_byte: None }
+    }
+
+    /// The same for texts of `bytes` bytes.
+    #[must_use]
+    pub fn of_bytes(self, bytes: u64) -> Self {
+        let bits = self.loss * self.tokens as f64 / std::f64::consts::LN_2;
+        Self { bits_per_byte: (bytes > 0).then(|| bits / bytes as f64), ..self }
     }
 }
 
@@ -39,6 +51,13 @@ mod tests {
         let report = LanguageModelReport::from_sums(4, 4.0 * 8_f64.ln(), 1);
         assert!((report.perplexity - 8.0).abs() < 1e-12);
         assert_eq!(report.accuracy, 0.25);
+    }
+
+    #[test]
+    fn bits_are_told_by_the_byte() {
+        let report = LanguageModelReport::from_sums(4, 4.0 * 8_f64.ln(), 1).of_bytes(6);
+        assert!((report.bits_per_byte.unwrap() - 2.0).abs() < 1e-12);
+        assert_eq!(report.of_bytes(0).bits_per_byte, None);
     }
 
     #[test]

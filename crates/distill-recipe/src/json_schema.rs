@@ -316,7 +316,7 @@ mod tests {
     /// The other tables that a recipe with this one must have.
     fn companions(table: &str) -> String {
         let all = match table {
-            "teacher" | "student" | "distill" | "augment" => {
+            "teacher" | "student" | "distill" | "augment" | "lora" => {
                 vec![("teacher", TEACHER), ("student", STUDENT), ("distill", DISTILL)]
             }
             _ => vec![("model", MODEL)],

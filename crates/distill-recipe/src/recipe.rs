@@ -14,6 +14,7 @@ use crate::tables::augment::AugmentTable;
 use crate::tables::data::DataTable;
 use crate::tables::distill::{self, Distill};
 use crate::tables::head::{self, Head};
+use crate::tables::lora::LoraTable;
 use crate::tables::model::{self, ModelTable};
 use crate::tables::parse;
 use crate::tables::teacher::TeacherTable;
@@ -41,6 +42,8 @@ pub struct Recipe {
     pub distill: Option<Distill>,
     /// Changed copies of the training texts.
     pub augment: Option<AugmentTable>,
+    /// Low-rank adapters, where the weights themselves do not learn.
+    pub lora: Option<LoraTable>,
     /// The tokenizer, if not the model's own.
     pub tokenizer: Option<TokenizerTable>,
     /// Where the examples come from.
@@ -76,6 +79,7 @@ impl Recipe {
         let teacher = parse::table::<TeacherTable>(&document, &homes, &mut faults);
         let distill = distill::parse(&document, components, &homes, &mut faults);
         let augment = parse::table::<AugmentTable>(&document, &homes, &mut faults);
+        let lora = parse::table::<LoraTable>(&document, &homes, &mut faults);
         distillation_faults(&document, &mut faults);
         let tokenizer = parse::table::<TokenizerTable>(&document, &homes, &mut faults);
         let data = parse::table::<DataTable>(&document, &homes, &mut faults);
@@ -96,6 +100,7 @@ impl Recipe {
                     teacher,
                     distill,
                     augment,
+                    lora,
                     tokenizer,
                     data,
                     train,
@@ -148,6 +153,9 @@ impl Recipe {
         }
         if let Some(augment) = &self.augment {
             all.insert("augment".to_string(), json(augment));
+        }
+        if let Some(lora) = &self.lora {
+            all.insert("lora".to_string(), json(lora));
         }
         if let Some(tokenizer) = &self.tokenizer {
             all.insert("tokenizer".to_string(), json(tokenizer));
@@ -363,7 +371,7 @@ help: `seed` belongs at the top of the recipe, before the first table"#
              --> --set train.learning_rate=fast\n\n\
              error: unknown key `foo` in the recipe\n  --> --set foo.bar=1\n\
              help: the recipe takes `name`, `seed`, `output_dir`, `device`, `task`, `model`, \
-             `teacher`, `student`, `distill`, `tokenizer`, `data`, `augment` and `train`"
+             `teacher`, `student`, `distill`, `tokenizer`, `data`, `augment`, `lora` and `train`"
         );
         let faults = read(MINIMAL, &["train.epochz=1"]).unwrap_err();
         let at = faults.locate(&faults.faults[0].labels[0]);

@@ -74,7 +74,7 @@ pub fn predict_unless(
     Ok(Predictions::new(logits.concat(), rows.labels(), classes)?)
 }
 
-/// A masked language model's guesses of the hidden tokens; `model` is on a device without gradients.
+/// A language model's guesses of the tokens that are to be predicted; `model` is on a device without gradients.
 ///
 /// # Errors
 /// Those of [`predict_unless`].
@@ -86,7 +86,7 @@ pub fn guess_tokens(
     progress: &mut dyn FnMut(u64),
 ) -> Result<LanguageModelReport, TrainError> {
     let (mut tokens, mut loss_sum, mut correct, mut done) = (0, 0.0, 0, 0);
-    for positions in sequential_batches(examples.rows.lengths(), batching.batch_size) {
+    for positions in sequential_batches(examples.lengths(), batching.batch_size) {
         if interrupt.load(Ordering::Relaxed) {
             return Err(TrainError::Interrupted);
         }
@@ -137,7 +137,7 @@ pub fn measure_losses(
 ) -> Result<LossReport, TrainError> {
     let needs = losses.needs();
     let (mut sums, mut counts) = (vec![0.0; losses.iter().count()], vec![0.0; losses.iter().count()]);
-    for positions in sequential_batches(examples.rows.lengths(), batching.batch_size) {
+    for positions in sequential_batches(examples.lengths(), batching.batch_size) {
         let batch = examples.batch(&positions, SAME_MASKS)?;
         let teacher = teacher.map(|teacher| teacher.output(&positions, &batch)).transpose()?;
         let device = model.device();

@@ -2,77 +2,222 @@
 
 use crate::error::TrainError;
 use crate::objectives::{StepCounts, Targets};
-use crate::rows::TokenizedRows;
+use crate::rows::{TokenizedRows, padding};
 use burn::tensor::Device;
-use distill_data::{Batch, IGNORED_LABEL, Masking};
+use distill_data::{
+    Batch, IGNORED_LABEL, LanguageModelBatch, Masking, Piece, Seq2SeqBatch, collate_packed, collate_seq2seq,
+};
 use distill_models::ModelInput;
+use std::sync::Arc;
 
 /// Rows, and how their labels are found.
 #[derive(Clone, Debug)]
 pub struct Examples {
     /// Their tokens.
     pub rows: TokenizedRows,
-    /// Hides tokens, for a language model; `None` where texts have labels of their own.
-    pub masking: Option<Masking>,
+    /// What is to be predicted.
+    pub kind: ExampleKind,
     /// Id of the padding token.
     pub pad_token_id: u32,
     /// Longest sequence, in tokens.
     pub max_length: usize,
 }
 
+/// What is to be predicted of rows.
+#[derive(Clone, Debug)]
+pub enum ExampleKind {
+    /// The labels of texts.
+    Labels,
+    /// Tokens that are hidden.
+    Hidden(Masking),
+    /// The next token, of sequences that are made of pieces of rows.
+    Next(Arc<Sequences>),
+    /// The target of each prompt, by an encoder-decoder that begins with this token.
+    Target {
+        /// Begins every target.
+        decoder_start_token_id: u32,
+    },
+}
+
+/// Sequences made of pieces of rows.
+#[derive(Clone, Debug)]
+pub struct Sequences {
+    pieces: Vec<Vec<Piece>>,
+    lengths: Vec<u32>,
+}
+
+impl Sequences {
+    /// From the pieces of each.
+    pub fn new(pieces: Vec<Vec<Piece>>) -> Self {
+        let length = |pieces: &Vec<Piece>| pieces.iter().map(|piece| piece.len as u32).sum();
+        Self { lengths: pieces.iter().map(length).collect(), pieces }
+    }
+}
+
 /// A batch with a label for each row of the logits.
 #[derive(Clone, Debug)]
 pub struct LabelledBatch {
-    /// Tokens, those that are hidden replaced.
+    /// Tokens, those that are hidden replaced; of an encoder-decoder those of the prompts.
     pub batch: Batch,
-    /// `[batch]`, or `[batch · seq]` for a language model; −100 = ignored.
+    /// `[batch]`, or `[batch · seq]` for a language model, of an encoder-decoder of its target; −100 = ignored.
     pub labels: Vec<i64>,
     /// What losses are divided by.
     pub counts: StepCounts,
+    /// How a model of the next token reads the batch.
+    reading: Reading,
+}
+
+/// How a model reads a batch.
+#[derive(Clone, Debug)]
+enum Reading {
+    /// As it is, padding hidden.
+    Plain,
+    /// From left to right: padding at the end is never seen.
+    Causal,
+    /// The same, with several texts in a row.
+    Packed { position_ids: Vec<u32>, segment_ids: Vec<u32> },
+    /// By an encoder, and by a decoder that reads this.
+    Decoder { input_ids: Vec<u32>, length: usize },
 }
 
 impl Examples {
-    /// How many.
+    /// How many sequences there are to learn from or to measure.
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.lengths().len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len() == 0
     }
 
-    /// The rows at these positions as they are seen in `pass`: an epoch, or a number that stays the same.
+    /// Tokens of each.
+    pub fn lengths(&self) -> &[u32] {
+        match &self.kind {
+            ExampleKind::Next(sequences) => &sequences.lengths,
+            _ => self.rows.lengths(),
+        }
+    }
+
+    /// Those at these positions as they are seen in `pass`: an epoch, or a number that stays the same.
     ///
     /// # Errors
     /// [`TrainError::Data`] if the token cache cannot be read.
     pub fn batch(&self, positions: &[usize], pass: u64) -> Result<LabelledBatch, TrainError> {
-        let mut batch = self.rows.batch(positions, self.pad_token_id, self.max_length)?;
-        let labels = match &self.masking {
-            None => batch.labels.clone(),
-            Some(masking) => {
-                let mut labels = vec![IGNORED_LABEL; batch.input_ids.len()];
-                let width = batch.sequence_length.max(1);
-                let rows = batch.input_ids.chunks_mut(width).zip(labels.chunks_mut(width));
-                for ((ids, labels), &position) in rows.zip(positions) {
-                    let length = self.rows.lengths().get(position).map_or(0, |&length| length as usize);
-                    let chosen = masking.mask(&mut ids[..length], position as u64, pass);
-                    labels[..length].copy_from_slice(&chosen);
-                }
-                labels
+        match &self.kind {
+            ExampleKind::Labels => {
+                let batch = self.rows.batch(positions, self.pad_token_id, self.max_length)?;
+                let labels = batch.labels.clone();
+                Ok(LabelledBatch::new(batch, labels, Reading::Plain))
             }
+            ExampleKind::Hidden(masking) => self.hidden(masking, positions, pass),
+            ExampleKind::Next(sequences) => self.next(sequences, positions),
+            ExampleKind::Target { decoder_start_token_id } => self.target(positions, *decoder_start_token_id),
+        }
+    }
+
+    fn hidden(&self, masking: &Masking, positions: &[usize], pass: u64) -> Result<LabelledBatch, TrainError> {
+        let mut batch = self.rows.batch(positions, self.pad_token_id, self.max_length)?;
+        let mut labels = vec![IGNORED_LABEL; batch.input_ids.len()];
+        let width = batch.sequence_length.max(1);
+        let rows = batch.input_ids.chunks_mut(width).zip(labels.chunks_mut(width));
+        for ((ids, labels), &position) in rows.zip(positions) {
+            let length = self.rows.lengths().get(position).map_or(0, |&length| length as usize);
+            let chosen = masking.mask(&mut ids[..length], position as u64, pass);
+            labels[..length].copy_from_slice(&chosen);
+        }
+        Ok(LabelledBatch::new(batch, labels, Reading::Plain))
+    }
+
+    fn next(&self, sequences: &Sequences, positions: &[usize]) -> Result<LabelledBatch, TrainError> {
+        let pieces: Vec<&[Piece]> =
+            positions.iter().filter_map(|&at| sequences.pieces.get(at).map(Vec::as_slice)).collect();
+        let padding = padding(self.pad_token_id, self.max_length);
+        let batch = collate_packed(&pieces, &mut |piece| self.rows.read_piece(piece), &padding)?;
+        let packed = batch.is_packed();
+        let LanguageModelBatch {
+            input_ids,
+            attention_mask,
+            labels,
+            position_ids,
+            segment_ids,
+            batch_size,
+            sequence_length,
+            ..
+        } = batch;
+        // Each token stands where it is predicted: one place to the left.
+        let mut shifted = Vec::with_capacity(labels.len());
+        for row in labels.chunks(sequence_length.max(1)) {
+            shifted.extend(row.iter().skip(1).chain([&IGNORED_LABEL]));
+        }
+        let batch = Batch {
+            token_type_ids: vec![0; input_ids.len()],
+            input_ids,
+            attention_mask,
+            labels: vec![IGNORED_LABEL; batch_size],
+            rows: positions.to_vec(),
+            batch_size,
+            sequence_length,
         };
-        let counts = StepCounts::of_batch(&batch, &labels);
-        Ok(LabelledBatch { batch, labels, counts })
+        let reading = if packed { Reading::Packed { position_ids, segment_ids } } else { Reading::Causal };
+        Ok(LabelledBatch::new(batch, shifted, reading))
+    }
+
+    fn target(&self, positions: &[usize], start: u32) -> Result<LabelledBatch, TrainError> {
+        let padding = padding(self.pad_token_id, self.max_length);
+        let batch = collate_seq2seq(positions, &mut |position| self.rows.read(position), &padding)?;
+        let Seq2SeqBatch {
+            input_ids,
+            attention_mask,
+            labels,
+            rows,
+            batch_size,
+            source_length,
+            target_length,
+        } = batch;
+        let mut decoder = Vec::with_capacity(labels.len());
+        for row in labels.chunks(target_length.max(1)) {
+            let before = row.iter().take(target_length.saturating_sub(1));
+            decoder.push(start);
+            decoder.extend(before.map(|&id| u32::try_from(id).unwrap_or(self.pad_token_id)));
+        }
+        let batch = Batch {
+            token_type_ids: vec![0; input_ids.len()],
+            input_ids,
+            attention_mask,
+            labels: vec![IGNORED_LABEL; batch_size],
+            rows,
+            batch_size,
+            sequence_length: source_length,
+        };
+        let reading = Reading::Decoder { input_ids: decoder, length: target_length };
+        Ok(LabelledBatch::new(batch, labels, reading))
     }
 }
 
 impl LabelledBatch {
+    fn new(batch: Batch, labels: Vec<i64>, reading: Reading) -> Self {
+        let counts = StepCounts::of_batch(&batch, &labels);
+        Self { batch, labels, counts, reading }
+    }
+
     /// The tokens on a device.
     pub fn input(&self, device: &Device) -> ModelInput {
         let shape = [self.batch.batch_size, self.batch.sequence_length];
+        let ids = &self.batch.input_ids;
         let types = Some(self.batch.token_type_ids.as_slice());
-        ModelInput::new(&self.batch.input_ids, &self.batch.attention_mask, types, shape, device)
+        let unmasked = || ModelInput::new(ids, &vec![1; ids.len()], None, shape, device);
+        let masked = || ModelInput::new(ids, &self.batch.attention_mask, types, shape, device);
+        match &self.reading {
+            Reading::Plain => masked(),
+            Reading::Causal => unmasked(),
+            Reading::Packed { position_ids, segment_ids } => {
+                unmasked().with_positions(position_ids.clone()).with_segments(segment_ids)
+            }
+            Reading::Decoder { input_ids, length } => {
+                masked().with_decoder(input_ids, [self.batch.batch_size, *length])
+            }
+        }
     }
 
     /// What losses compare with.

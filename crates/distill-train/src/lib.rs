@@ -3,6 +3,7 @@
 //! The way of a run: [`read_recipe`] checks the recipe, [`prepare`] reads everything that it names,
 //! [`run()`] trains ([`trainer`]), keeps checkpoints ([`checkpoint`]), chooses by validation, tests once and saves.
 
+mod answers;
 pub mod augment;
 pub mod bench;
 pub mod checkpoint;
@@ -17,6 +18,7 @@ pub mod fingerprint;
 mod finished_model;
 mod generator;
 mod label_order;
+mod measure;
 pub mod memory;
 mod merge;
 pub mod more_text;
@@ -37,6 +39,7 @@ pub mod report;
 pub mod rows;
 pub mod run;
 pub mod run_folder;
+mod saver;
 pub mod schedule;
 pub mod stages;
 pub mod tasks;

@@ -1,6 +1,6 @@
 //! Which parameters are trained, and each one's weight decay and share of the learning rate.
 
-use distill_models::{Model, ParameterInfo};
+use distill_models::{LoraConfig, Model, ParameterInfo};
 use regex::Regex;
 
 /// How one parameter is updated.
@@ -19,6 +19,8 @@ pub struct GroupRules {
     pub weight_decay: f64,
     /// Parameters whose name matches one of these are not trained.
     pub freeze: Vec<Regex>,
+    /// The adapters, which are then all that is trained, with what is saved beside them.
+    pub lora: Option<LoraConfig>,
     /// Factor on the learning rate for each layer further from the head (ELECTRA, arXiv:2003.10555, appendix A).
     pub layerwise_lr_decay: Option<f64>,
     /// Encoder layers of the model.
@@ -28,7 +30,8 @@ pub struct GroupRules {
 impl GroupRules {
     /// Whether the parameter with this name is trained.
     pub fn trainable(&self, name: &str) -> bool {
-        !self.freeze.iter().any(|pattern| pattern.is_match(name))
+        let adapted = self.lora.as_ref().is_none_or(|lora| lora.holds(name));
+        adapted && !self.freeze.iter().any(|pattern| pattern.is_match(name))
     }
 
     /// The group of a parameter in layer `layer`: 0 for the embeddings, 1.. for encoder layers, `None` for the head.
@@ -58,7 +61,7 @@ mod tests {
 
     fn rules(layerwise_lr_decay: Option<f64>) -> GroupRules {
         let freeze = vec![Regex::new(r"embeddings\.").expect("a valid pattern")];
-        GroupRules { weight_decay: 0.01, freeze, layerwise_lr_decay, num_hidden_layers: 2 }
+        GroupRules { weight_decay: 0.01, freeze, lora: None, layerwise_lr_decay, num_hidden_layers: 2 }
     }
 
     fn parameter(name: &str, shape: &[usize]) -> ParameterInfo {

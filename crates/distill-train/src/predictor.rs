@@ -227,7 +227,7 @@ pub fn evaluate_files(
     let scratch = tempfile::tempdir().map_err(TrainError::io(&std::env::temp_dir()))?;
     let mut tokenizing =
         |done| observer.event(&Event::Progress { what: "tokenising".to_owned(), done, total });
-    let source = Arc::new(Source { spec, scan });
+    let source = Arc::new(Source::of_texts(spec, scan));
     let rows = predictor.tokenize_rows(source, scratch.path(), &mut tokenizing)?;
     let mut measuring = |done| observer.event(&Event::Progress { what: "measuring".to_owned(), done, total });
     let predictions = predictor.predict_rows(&rows, batch_size, &mut measuring)?;

@@ -3,7 +3,7 @@
 use crate::computing::{Computing, precision_for};
 use crate::error::TrainError;
 use crate::events::{Event, Observer};
-use crate::examples::Examples;
+use crate::examples::{ExampleKind, Examples, Sequences};
 use crate::label_order::{label_order, reorder_head};
 use crate::more_text::check_namer;
 use crate::objectives::{Level, LossConfig, Losses, Pair, Projection, Unfit};
@@ -19,8 +19,10 @@ use crate::tasks::Task;
 use crate::teacher::{PreparedTeacher, prepare_teachers};
 use burn::tensor::Device;
 use distill_data::tokenizer::{Tokenizer, TokenizerKind, TrainConfig};
-use distill_data::{LabelMap, Masking};
-use distill_models::{EncoderConfig, Loaded, ModelConfig, StudentReport, Task as ModelTask};
+use distill_data::{Cut, LabelMap, Layout, Masking, Piece, RowKind, pack, windows};
+use distill_models::{
+    EncoderConfig, Loaded, ModelConfig, StudentReport, Task as ModelTask, TaskKind, find, is_adapter,
+};
 use distill_ops::{DeviceSpec, Precision, resolve};
 use distill_recipe::{
     Faults, FromTeacher, ModelTable, Recipe, STAGE_FOLDER, TeacherTable, TokenizerTraining,
@@ -68,6 +70,8 @@ pub struct Prepared {
     pub loaded: Loaded,
     /// Folder, hub id or `from scratch`.
     pub model_source: String,
+    /// Where its files are, or those of the teacher that it is made of.
+    pub model_folder: Option<PathBuf>,
     /// How parameters are updated.
     pub rules: GroupRules,
     /// What is minimised, as the recipe asks for it.
@@ -116,19 +120,26 @@ pub fn prepare(
         ModelTable::FromTeacher(student) => Some(teacher_folder(recipe, student, observer)?),
     };
     check_not_its_own_output(recipe, folder.as_deref())?;
-    let data = read_data(recipe, &task, observer)?;
+    check_adapters(recipe, folder.as_deref())?;
+    let written = match level {
+        Level::NextToken => Some(written_by(recipe, folder.as_deref())?),
+        Level::Sequence | Level::Token => None,
+    };
+    let layout = if written == Some(ModelTask::Seq2SeqLm) { Layout::EncoderDecoder } else { Layout::Decoder };
+    let data = read_data(recipe, &task, layout, observer)?;
     let tokenizer = read_tokenizer(recipe, folder.as_deref(), &data.train, observer)?;
     let names = data.labels.as_ref().map(|labels| labels.names().to_vec()).unwrap_or_default();
     let model_task = match level {
         Level::Sequence => ModelTask::Classification { id2label: names.clone() },
         Level::Token => ModelTask::MaskedLm,
+        Level::NextToken => written.unwrap_or(ModelTask::CausalLm),
     };
     let encoder = read_config(recipe, folder.as_deref(), &tokenizer, &model_task, &device)?;
     check_fit(recipe, &tokenizer, encoder.as_ref())?;
     let short = check_needs(recipe, encoder.as_ref(), &computing, shortage)?;
     let (mut loaded, student) =
         read_model(recipe, folder.as_deref(), &tokenizer, model_task, &device, observer)?;
-    let same_tokens_needed = level == Level::Token;
+    let same_tokens_needed = level != Level::Sequence;
     let needs_logits = loss_configs.iter().any(|config| config.kind == SOFT_LABELS);
     let teachers =
         prepare_teachers(recipe, level, &names, &tokenizer, needs_logits, &loaded.config, observer)?;
@@ -143,7 +154,7 @@ pub fn prepare(
         Projection::new(widths[0], widths[1], recipe.seed, &device.clone().autodiff())
     });
     let masking = match &task {
-        Task::Classification(_) => None,
+        Task::Classification(_) | Task::LanguageModeling(_) | Task::Seq2Seq(_) => None,
         Task::MaskedLanguageModeling(task) => {
             let masking = Masking::new(&tokenizer, task.mlm_probability, recipe.seed);
             Some(masking.ok_or_else(|| TrainError::Unusable {
@@ -155,6 +166,7 @@ pub fn prepare(
     let rules = GroupRules {
         weight_decay: recipe.train.weight_decay,
         freeze: freeze_patterns(recipe)?,
+        lora: loaded.lora.clone(),
         layerwise_lr_decay: recipe.train.layerwise_lr_decay,
         num_hidden_layers: loaded.model.num_hidden_layers(),
     };
@@ -189,11 +201,12 @@ pub fn prepare(
         transfer: data.transfer,
         files: data.files,
         labels: data.labels,
-        metric: metric_of(recipe, level, needs.student_logits)?,
+        metric: metric_of(recipe, &task, needs.student_logits)?,
         task,
         tokenizer,
         loaded,
         model_source,
+        model_folder: folder,
         rules,
         losses: Arc::new(losses),
         loss_configs,
@@ -217,6 +230,56 @@ pub fn prepare(
     }
     check_namer(&prepared, observer)?;
     Ok(prepared)
+}
+
+/// What a model that writes texts is: an encoder-decoder, or a decoder.
+fn written_by(recipe: &Recipe, folder: Option<&Path>) -> Result<ModelTask, TrainError> {
+    let fault = |key: &str, message: &str, help: &str| {
+        let fault = recipe.fault_at(key, message.to_owned(), Some(help.to_owned()));
+        TrainError::from(recipe.faults(vec![fault]))
+    };
+    if recipe.teacher.is_some() {
+        return Err(fault(
+            "teacher",
+            "models that write texts do not learn from teachers yet",
+            "remove `[teacher]`, `[student]` and `[distill]`, and name the model in `[model]`",
+        ));
+    }
+    let architecture = match (&recipe.model, folder) {
+        (ModelTable::Scratch(component), _) => find(&component.name).ok(),
+        (_, Some(folder)) => Some(ModelConfig::read(folder)?.architecture),
+        (_, None) => None,
+    };
+    let tasks = architecture.map_or(&[][..], |architecture| architecture.tasks);
+    let answers = recipe.task.name == "seq2seq";
+    Ok(if answers && tasks.contains(&TaskKind::Seq2SeqLm) {
+        ModelTask::Seq2SeqLm
+    } else {
+        ModelTask::CausalLm
+    })
+}
+
+/// Adapters belong to a trained model, and are named as such.
+fn check_adapters(recipe: &Recipe, folder: Option<&Path>) -> Result<(), TrainError> {
+    let fault = |key: &str, message: String, help: String| {
+        Err(recipe.faults(vec![recipe.fault_at(key, message, Some(help))]).into())
+    };
+    match (&recipe.model, folder) {
+        (ModelTable::Pretrained { path }, Some(folder)) if is_adapter(folder) => fault(
+            "model.path",
+            format!("`{path}` is an adapter, not a model"),
+            "name the model that it belongs to here, and the adapter by `adapter` in `[lora]`; or merge both by \
+             `distill merge`"
+                .to_owned(),
+        ),
+        (ModelTable::Pretrained { .. }, _) => Ok(()),
+        _ if recipe.lora.is_some() => fault(
+            "lora",
+            "adapters need a trained model: weights that are new would stay as they are".to_owned(),
+            "name one by `path` in `[model]`, or remove `[lora]`".to_owned(),
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// The loss that looks at the logits of teachers.
@@ -451,14 +514,71 @@ impl Prepared {
         self.training_parts().into_iter().map(Rows::len).sum()
     }
 
-    /// These rows with what is to be predicted of them.
-    pub fn examples(&self, rows: TokenizedRows) -> Examples {
-        Examples {
+    /// These rows with what is to be learnt of them.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] if rows do not fit into sequences of `max_length`.
+    pub fn training_examples(&self, rows: TokenizedRows) -> Result<Examples, TrainError> {
+        let packing = match &self.task {
+            Task::LanguageModeling(task) => task.packing,
+            Task::Seq2Seq(task) => task.packing,
+            Task::Classification(_) | Task::MaskedLanguageModeling(_) => false,
+        };
+        if !packing {
+            return self.examples(rows);
+        }
+        let cut = if self.reads_documents() { Cut::Anywhere } else { Cut::Never };
+        let max_length = self.recipe.data.max_length;
+        self.of_kind(rows, |rows| Ok(pack(rows.lengths(), max_length, cut)?))
+    }
+
+    /// These rows with what is to be predicted of them when they are measured: texts that are too long in windows, each
+    /// token counted once.
+    ///
+    /// # Errors
+    /// As [`Self::training_examples`].
+    pub fn examples(&self, rows: TokenizedRows) -> Result<Examples, TrainError> {
+        let max_length = self.recipe.data.max_length;
+        let stride = match &self.task {
+            Task::LanguageModeling(task) => task.stride,
+            _ => None,
+        };
+        let stride = stride.unwrap_or(max_length).min(max_length - 1);
+        let documents = self.reads_documents();
+        self.of_kind(rows, |rows| {
+            if documents {
+                let windows = windows(rows.lengths(), max_length, stride)?;
+                return Ok(windows.into_iter().map(|window| vec![window]).collect());
+            }
+            let whole = |(row, &len): (usize, &u32)| vec![Piece::whole(row, len as usize)];
+            Ok(rows.lengths().iter().enumerate().map(whole).collect())
+        })
+    }
+
+    fn reads_documents(&self) -> bool {
+        let language = self.train.source.language.as_ref();
+        language.is_some_and(|language| matches!(language.spec.kind, RowKind::Document))
+    }
+
+    fn of_kind(
+        &self,
+        rows: TokenizedRows,
+        sequences: impl FnOnce(&TokenizedRows) -> Result<Vec<Vec<Piece>>, TrainError>,
+    ) -> Result<Examples, TrainError> {
+        let kind = match (&self.masking, &self.loaded.config.task) {
+            (Some(masking), _) => ExampleKind::Hidden(masking.clone()),
+            (None, ModelTask::CausalLm) => ExampleKind::Next(Arc::new(Sequences::new(sequences(&rows)?))),
+            (None, ModelTask::Seq2SeqLm) => ExampleKind::Target {
+                decoder_start_token_id: self.loaded.config.encoder.decoder_start_token_id().unwrap_or(0),
+            },
+            (None, ModelTask::Classification { .. } | ModelTask::MaskedLm) => ExampleKind::Labels,
+        };
+        Ok(Examples {
             rows,
-            masking: self.masking.clone(),
+            kind,
             pad_token_id: self.pad_token_id(),
             max_length: self.recipe.data.max_length,
-        }
+        })
     }
 
     /// Id of the padding token: the tokeniser's, else the model's.

@@ -3,11 +3,12 @@
 use crate::error::TrainError;
 use crate::events::{Event, Observer};
 use crate::record::DataFile;
-use crate::rows::{Rows, Source};
+use crate::rows::{LanguageSource, Rows, Source};
 use crate::tasks::Task;
 use distill_data::hub::Download;
 use distill_data::{
-    Column, DataError, DataSpec, Format, LabelMap, LabelSource, LabelStart, fetch, scan_classification,
+    Answers, Column, DataError, DataSpec, Field, Format, LabelMap, LabelSource, LabelStart, LanguageScan,
+    LanguageSpec, Layout, RowKind, Scan, Template, TextUnit, fetch, scan_classification, scan_language_rows,
     scan_texts, seeded_subset, stratified_split,
 };
 use distill_recipe::{DataFormat, DataTable, Recipe};
@@ -28,6 +29,7 @@ pub(crate) struct Data {
 pub(crate) fn read_data(
     recipe: &Recipe,
     task: &Task,
+    layout: Layout,
     observer: &mut dyn Observer,
 ) -> Result<Data, TrainError> {
     let table = &recipe.data;
@@ -35,16 +37,17 @@ pub(crate) fn read_data(
     let start = table.labels_start.map(|start| if start == 0 { LabelStart::Zero } else { LabelStart::One });
     let infer = match task {
         Task::Classification(task) => Some(LabelSource::Infer { names: task.labels.as_deref(), start }),
-        Task::MaskedLanguageModeling(_) => None,
+        Task::MaskedLanguageModeling(_) | Task::LanguageModeling(_) | Task::Seq2Seq(_) => None,
     };
-    let train = read_source(&table.train, table, infer, "train", &mut files, observer)?;
+    let reading = Reading { recipe, task, layout };
+    let train = reading.source(&table.train, infer, "train", &mut files, observer)?;
     let labels = train.scan.label_map.clone();
     if infer.is_some() && labels.is_none() {
         return Err(DataError::NoLabelColumn.into());
     }
     let mut read =
         |sources: &[String], used_as, labels: Option<LabelSource<'_>>, observer: &mut dyn Observer| {
-            let source = read_source(sources, table, labels, used_as, &mut files, observer)?;
+            let source = reading.source(sources, labels, used_as, &mut files, observer)?;
             Ok::<_, TrainError>(Rows::all(Arc::new(source)))
         };
     let known = labels.as_ref().map(LabelSource::Map);
@@ -111,6 +114,107 @@ fn split_off(rows: Rows, fraction: f64, seed: u64) -> Result<(Rows, Option<Rows>
     Ok((part(&split.train), validation))
 }
 
+/// How the rows of a recipe are read.
+struct Reading<'a> {
+    recipe: &'a Recipe,
+    task: &'a Task,
+    layout: Layout,
+}
+
+impl Reading<'_> {
+    fn source(
+        &self,
+        sources: &[String],
+        labels: Option<LabelSource<'_>>,
+        used_as: &'static str,
+        files: &mut Vec<DataFile>,
+        observer: &mut dyn Observer,
+    ) -> Result<Source, TrainError> {
+        let table = &self.recipe.data;
+        let Some(kind) = row_kind(self.recipe, self.task)? else {
+            return read_source(sources, table, labels, used_as, files, observer);
+        };
+        let data = fetch(&data_spec(sources, table)?, &mut |download| download_event(download, observer))?;
+        let text_unit = match (table.text_unit, &kind) {
+            (Some(distill_recipe::TextUnit::Line), _) => TextUnit::Line,
+            (Some(distill_recipe::TextUnit::Paragraph), _) | (None, RowKind::Document) => TextUnit::Paragraph,
+            (Some(distill_recipe::TextUnit::File), _) => TextUnit::File,
+            (None, _) => TextUnit::Line,
+        };
+        let spec = LanguageSpec { data: DataSpec { label: None, ..data }, text_unit, kind };
+        let what = format!("reading {used_as} rows");
+        observer.event(&Event::Stage { message: what.clone() });
+        let mut progress = |done| observer.event(&Event::Progress { what: what.clone(), done, total: None });
+        let LanguageScan { scan, bytes } = scan_language_rows(&spec, &mut progress)?;
+        files.extend(data_files(&scan, used_as));
+        let language = Some(LanguageSource { spec: spec.clone(), bytes, layout: self.layout });
+        Ok(Source { spec: spec.data, scan, language })
+    }
+}
+
+/// What a row of a generative task is made of; `None` for tasks that read texts and labels.
+fn row_kind(recipe: &Recipe, task: &Task) -> Result<Option<RowKind>, TrainError> {
+    let table = &recipe.data;
+    let fault = |key: &str, message: String, help: &str| {
+        TrainError::from(recipe.faults(vec![recipe.fault_at(key, message, Some(help.to_owned()))]))
+    };
+    let field = |column: &Option<distill_recipe::Column>, template: &Option<String>, key: &str| match (
+        column, template,
+    ) {
+        (Some(name), _) => Ok(Some(Field::Column(column_of(name)))),
+        (None, Some(text)) => match Template::parse(text) {
+            Ok(template) => Ok(Some(Field::Template(template))),
+            Err(error) => Err(fault(
+                &format!("data.{key}_template"),
+                error.to_string(),
+                "name columns in braces, as in `\"Summarize: {text}\"`; `{{` and `}}` are braces",
+            )),
+        },
+        (None, None) => Ok(None),
+    };
+    let prompt = field(&table.prompt, &table.prompt_template, "prompt")?;
+    let target = field(&table.target, &table.target_template, "target")?;
+    let messages = table.messages.as_ref().map(column_of);
+    match task {
+        Task::Classification(_) | Task::MaskedLanguageModeling(_) => Ok(None),
+        Task::LanguageModeling(_) => match (prompt, messages) {
+            (Some(prompt), _) if target.is_some() => Ok(Some(RowKind::Pair { prompt, target })),
+            (Some(_), _) => Err(fault(
+                "data.prompt",
+                "`prompt` has no `target` to be learnt".to_owned(),
+                "write `target`, or name what is to be learnt whole by `text`",
+            )),
+            (None, Some(messages)) => Ok(Some(RowKind::Chat { messages, answers: Answers::Required })),
+            (None, None) => Ok(Some(RowKind::Document)),
+        },
+        Task::Seq2Seq(_) => match (prompt, target) {
+            (Some(prompt), Some(target)) => Ok(Some(RowKind::Pair { prompt, target: Some(target) })),
+            _ => Err(fault(
+                "data",
+                "the task `seq2seq` needs prompts and targets".to_owned(),
+                "write `prompt = \"...\"` and `target = \"...\"`, the names of their columns, or templates",
+            )),
+        },
+    }
+}
+
+fn data_files(scan: &Scan, used_as: &'static str) -> impl Iterator<Item = DataFile> {
+    scan.files.iter().map(move |file| DataFile {
+        used_as,
+        path: file.path.clone(),
+        sha256: file.sha256.clone(),
+        bytes: file.bytes,
+        rows: file.rows,
+    })
+}
+
+fn column_of(column: &distill_recipe::Column) -> Column {
+    match column {
+        distill_recipe::Column::Name(name) => Column::Name(name.clone()),
+        distill_recipe::Column::Number(number) => Column::Number(*number),
+    }
+}
+
 fn read_source(
     sources: &[String],
     table: &DataTable,
@@ -130,14 +234,8 @@ fn read_source(
         Some(labels) => scan_classification(&spec, labels, &mut progress)?,
         None => scan_texts(&spec, &mut progress)?,
     };
-    files.extend(scan.files.iter().map(|file| DataFile {
-        used_as,
-        path: file.path.clone(),
-        sha256: file.sha256.clone(),
-        bytes: file.bytes,
-        rows: file.rows,
-    }));
-    Ok(Source { spec, scan })
+    files.extend(data_files(&scan, used_as));
+    Ok(Source::of_texts(spec, scan))
 }
 
 /// Texts without labels.
@@ -161,17 +259,13 @@ fn data_spec(sources: &[String], table: &DataTable) -> Result<DataSpec, DataErro
             DataFormat::Text => "text",
         })
     };
-    let column = |column: &distill_recipe::Column| match column {
-        distill_recipe::Column::Name(name) => Column::Name(name.clone()),
-        distill_recipe::Column::Number(number) => Column::Number(*number),
-    };
     Ok(DataSpec {
         sources: sources.to_vec(),
         format: table.format.map(format).transpose()?,
         header: table.header,
         delimiter: table.delimiter,
-        text: table.text.iter().map(column).collect(),
-        label: Some(column(&table.label)),
+        text: table.text.iter().map(column_of).collect(),
+        label: Some(column_of(&table.label)),
     })
 }
 

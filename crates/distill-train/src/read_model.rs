@@ -7,9 +7,9 @@ use burn::tensor::Device;
 use distill_data::hub::{self, Download, ModelReference};
 use distill_data::tokenizer::Tokenizer;
 use distill_models::{
-    ConfigError, EncoderConfig, HeadPolicy, LayerChoice, LoadRequest, Loaded, ModelConfig, StudentError,
-    StudentReport, StudentRequest, Task as ModelTask, find, from_scratch, load, student_config,
-    student_from_teacher,
+    Adapter, ConfigError, EncoderConfig, HeadPolicy, LayerChoice, LoadRequest, Loaded, LoraConfig,
+    ModelConfig, StudentError, StudentReport, StudentRequest, TargetModules, Task as ModelTask, find,
+    from_scratch, is_adapter, load, student_config, student_from_teacher,
 };
 use distill_recipe::{Component, Faults, FromTeacher, ModelTable, Recipe, Spread, StudentLayers};
 use std::path::{Path, PathBuf};
@@ -60,11 +60,47 @@ pub(crate) fn read_model(
         (ModelTable::Pretrained { path }, folder) => {
             observer.event(&Event::Stage { message: format!("loading `{path}`") });
             let folder = folder.unwrap_or(Path::new(path));
+            let adapter = adapter(recipe, observer)?;
             let request =
-                LoadRequest { task, seed, device, dropout, head: HeadPolicy::Reinitialise, adapter: None };
+                LoadRequest { task, seed, device, dropout, head: HeadPolicy::Reinitialise, adapter };
             Ok((load(folder, request)?, None))
         }
     }
+}
+
+/// The adapters that a recipe asks for: new ones, or those of a folder.
+fn adapter(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Option<Adapter>, TrainError> {
+    let Some(lora) = &recipe.lora else { return Ok(None) };
+    if let Some(path) = &lora.adapter {
+        let folder = model_folder(path, observer)?;
+        if !is_adapter(&folder) {
+            let message = format!("`{path}` is no adapter: it has no `adapter_config.json`");
+            let help = "name a folder in PEFT's layout, or leave `adapter` out for a new one".to_owned();
+            return Err(recipe.faults(vec![recipe.fault_at("lora.adapter", message, Some(help))]).into());
+        }
+        return Ok(Some(Adapter::Saved(folder)));
+    }
+    let names: Vec<String> = lora.target_modules.iter().cloned().collect();
+    let target_modules = match names.as_slice() {
+        [one] if one == "all-linear" => TargetModules::AllLinear,
+        // A single word is a name; what has signs of an expression is one.
+        [one] if one.contains(['*', '[', '(', '|', '\\', '^', '$', '+', '?']) => {
+            if let Err(error) = regex::Regex::new(one) {
+                let fault = recipe.fault_at("lora.target_modules", error.to_string(), None);
+                return Err(recipe.faults(vec![fault]).into());
+            }
+            TargetModules::Pattern(one.clone())
+        }
+        _ => TargetModules::Names(names),
+    };
+    Ok(Some(Adapter::New(LoraConfig {
+        r: lora.r,
+        lora_alpha: lora.alpha,
+        lora_dropout: lora.dropout,
+        target_modules,
+        use_rslora: lora.use_rslora,
+        modules_to_save: lora.modules_to_save.clone(),
+    })))
 }
 
 /// What a student of this table is made of.

@@ -4,7 +4,7 @@
 use crate::computing::{NoBf16, knows_bf16};
 use crate::error::TrainError;
 use crate::objectives::{Level, LossConfig, OBJECTIVES, method_losses, usual_losses};
-use crate::report::{ChosenMetric, OBJECTIVE};
+use crate::report::{ChosenMetric, MetricSet, OBJECTIVE};
 use crate::tasks::{TASKS, Task};
 use distill_eval::metrics;
 use distill_models::ARCHITECTURES;
@@ -140,15 +140,15 @@ pub fn losses_of(recipe: &Recipe, level: Level) -> Result<Vec<LossConfig>, Train
 ///
 /// # Errors
 /// [`TrainError::Recipe`] if there is none of that name, or it measures a head that does not learn.
-pub fn metric_of(recipe: &Recipe, level: Level, head_learns: bool) -> Result<ChosenMetric, TrainError> {
-    let of_language_model = level == Level::Token;
+pub fn metric_of(recipe: &Recipe, task: &Task, head_learns: bool) -> Result<ChosenMetric, TrainError> {
+    let set = task.metrics();
     let Some(name) = recipe.train.metric_for_best_model.as_deref() else {
-        let usual = if of_language_model { "loss" } else { "accuracy" };
+        let usual = if set == MetricSet::Classification { "accuracy" } else { "loss" };
         let usual = if head_learns { usual } else { OBJECTIVE };
-        return Ok(ChosenMetric::by_name(usual, of_language_model).unwrap_or(ChosenMetric::Objective));
+        return Ok(ChosenMetric::by_name(usual, set).unwrap_or(ChosenMetric::Objective));
     };
     let fault = || TrainError::from(recipe.faults(own_faults(&recipe.document)));
-    match ChosenMetric::by_name(name, of_language_model).ok_or_else(fault)? {
+    match ChosenMetric::by_name(name, set).ok_or_else(fault)? {
         ChosenMetric::Objective => Ok(ChosenMetric::Objective),
         metric if head_learns => Ok(metric),
         _ => {
@@ -179,16 +179,19 @@ fn metric_fault(root: &Node) -> Option<Fault> {
     const KEY: &str = "train.metric_for_best_model";
     let name = root.at(KEY)?.as_str()?;
     let kind = root.at("task.kind").and_then(Node::as_str);
-    let of_language_model = TASKS.iter().any(|task| Some(task.name) == kind && task.level == Level::Token);
-    if ChosenMetric::by_name(name, of_language_model).is_some() {
+    let task = TASKS.iter().find(|task| Some(task.name) == kind);
+    let set = task.map_or(MetricSet::Classification, |task| task.metrics);
+    if ChosenMetric::by_name(name, set).is_some() {
         return None;
     }
-    let (known, near): (Vec<&str>, _) = match of_language_model {
-        true => (
-            metrics::names(metrics::LANGUAGE_MODEL).collect(),
-            metrics::did_you_mean(metrics::LANGUAGE_MODEL, name),
+    let of_tokens = || metrics::names(metrics::LANGUAGE_MODEL).collect::<Vec<&str>>();
+    let (known, near): (Vec<&str>, _) = match set {
+        MetricSet::LanguageModel => (of_tokens(), metrics::did_you_mean(metrics::LANGUAGE_MODEL, name)),
+        MetricSet::Generation => (
+            metrics::names(metrics::GENERATION_METRICS).chain(of_tokens()).collect(),
+            metrics::did_you_mean(metrics::GENERATION_METRICS, name),
         ),
-        false => (
+        MetricSet::Classification => (
             metrics::names(metrics::CLASSIFICATION).collect(),
             metrics::did_you_mean(metrics::CLASSIFICATION, name),
         ),

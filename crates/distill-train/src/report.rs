@@ -1,11 +1,22 @@
 //! What an evaluation finds, and the metric that chooses by it.
 
-use distill_eval::{ClassificationReport, LanguageModelReport, Metric, metrics};
+use distill_eval::{ClassificationReport, GenerationReport, LanguageModelReport, Metric, metrics};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 /// The metric that every recipe has: what training minimises, measured without dropout.
 pub const OBJECTIVE: &str = "objective";
+
+/// Which metrics measure a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricSet {
+    /// Labels.
+    Classification,
+    /// Tokens.
+    LanguageModel,
+    /// Written texts, and their tokens.
+    Generation,
+}
 
 /// What an evaluation finds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,10 +24,23 @@ pub const OBJECTIVE: &str = "objective";
 pub enum Report {
     /// Of a classifier.
     Classification(Box<ClassificationReport>),
+    /// Of a model that answers prompts.
+    Generation(Box<AnswerReport>),
     /// Of a language model.
     LanguageModel(LanguageModelReport),
     /// The losses themselves, where nothing else can be measured: a student whose head has not learnt yet.
     Losses(LossReport),
+}
+
+/// Written answers compared with their references, and the references' tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AnswerReport {
+    /// The answers; where none were asked for there is nothing of them.
+    #[serde(flatten)]
+    pub texts: GenerationReport,
+    /// The references as the model would have to write them.
+    #[serde(flatten)]
+    pub tokens: LanguageModelReport,
 }
 
 /// The losses of a run on held-out rows.
@@ -44,7 +68,23 @@ impl Report {
                 vec![("accuracy", report.accuracy), ("macro_f1", report.macro_f1), ("loss", report.loss)]
             }
             Self::LanguageModel(report) => {
-                vec![("loss", report.loss), ("perplexity", report.perplexity), ("accuracy", report.accuracy)]
+                let mut all = vec![
+                    ("loss", report.loss),
+                    ("perplexity", report.perplexity),
+                    ("accuracy", report.accuracy),
+                ];
+                all.extend(report.bits_per_byte.map(|bits| ("bits_per_byte", bits)));
+                all
+            }
+            Self::Generation(report) => {
+                let (texts, tokens) = (&report.texts, &report.tokens);
+                vec![
+                    ("rougeL", texts.rouge_l),
+                    ("bleu", texts.bleu),
+                    ("exact_match", texts.exact_match),
+                    ("loss", tokens.loss),
+                    ("perplexity", tokens.perplexity),
+                ]
             }
             Self::Losses(report) => vec![(OBJECTIVE, report.objective)],
         }
@@ -56,8 +96,10 @@ impl Report {
 pub enum ChosenMetric {
     /// A metric of classifiers.
     Classification(Metric),
-    /// A metric of language models.
+    /// A metric of language models, or of the tokens of references.
     LanguageModel(Metric<LanguageModelReport>),
+    /// A metric of written texts.
+    Generation(Metric<GenerationReport>),
     /// What training minimises.
     Objective,
 }
@@ -68,6 +110,7 @@ impl ChosenMetric {
         match self {
             Self::Classification(metric) => metric.name,
             Self::LanguageModel(metric) => metric.name,
+            Self::Generation(metric) => metric.name,
             Self::Objective => OBJECTIVE,
         }
     }
@@ -77,6 +120,8 @@ impl ChosenMetric {
         match (self, report) {
             (Self::Classification(metric), Report::Classification(report)) => (metric.value)(report),
             (Self::LanguageModel(metric), Report::LanguageModel(report)) => (metric.value)(report),
+            (Self::LanguageModel(metric), Report::Generation(report)) => (metric.value)(&report.tokens),
+            (Self::Generation(metric), Report::Generation(report)) => (metric.value)(&report.texts),
             (Self::Objective, Report::Losses(report)) => report.objective,
             _ => f64::NAN,
         }
@@ -87,18 +132,23 @@ impl ChosenMetric {
         match self {
             Self::Classification(metric) => metric.improves(value, best),
             Self::LanguageModel(metric) => metric.improves(value, best),
+            Self::Generation(metric) => metric.improves(value, best),
             Self::Objective => value < best,
         }
     }
 
-    /// The metric of that name, of classifiers or of language models.
-    pub fn by_name(name: &str, of_language_model: bool) -> Option<Self> {
+    /// The metric of that name among those of a task.
+    pub fn by_name(name: &str, set: MetricSet) -> Option<Self> {
         if name == OBJECTIVE || name.strip_prefix("eval_") == Some(OBJECTIVE) {
             return Some(Self::Objective);
         }
-        match of_language_model {
-            true => metrics::language_model_by_name(name).map(Self::LanguageModel),
-            false => metrics::by_name(name).map(Self::Classification),
+        let of_tokens = || metrics::language_model_by_name(name).map(Self::LanguageModel);
+        match set {
+            MetricSet::Classification => metrics::by_name(name).map(Self::Classification),
+            MetricSet::LanguageModel => of_tokens(),
+            MetricSet::Generation => {
+                metrics::generation_by_name(name).map(Self::Generation).or_else(of_tokens)
+            }
         }
     }
 }

@@ -5,7 +5,8 @@
 use crate::error::TrainError;
 use distill_data::tokenizer::Tokenizer;
 use distill_data::{
-    Batch, CacheKey, DataSpec, IGNORED_LABEL, Padding, Scan, TokenizedDataset, collate_sequences, read_rows,
+    Batch, CacheKey, DataSpec, IGNORED_LABEL, LanguageSpec, Layout, Padding, Piece, RowEncoder, RowParts,
+    Scan, TokenizedDataset, collate_sequences, read_language_rows, read_rows,
 };
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,6 +23,26 @@ pub struct Source {
     pub spec: DataSpec,
     /// What was found in them.
     pub scan: Scan,
+    /// Of rows that a generative model learns from.
+    pub language: Option<LanguageSource>,
+}
+
+/// Rows with parts: documents, prompts with targets, conversations.
+#[derive(Debug)]
+pub struct LanguageSource {
+    /// What a row is made of.
+    pub spec: LanguageSpec,
+    /// Bytes (UTF-8) of what is learnt of each row.
+    pub bytes: Vec<u64>,
+    /// Which kind of model reads them.
+    pub layout: Layout,
+}
+
+impl Source {
+    /// Rows of text, with or without labels.
+    pub fn of_texts(spec: DataSpec, scan: Scan) -> Self {
+        Self { spec, scan, language: None }
+    }
 }
 
 /// Some rows of a source, such as its training part.
@@ -64,6 +85,9 @@ impl Rows {
         &self,
         f: &mut dyn FnMut(usize, &str) -> Result<(), TrainError>,
     ) -> Result<(), TrainError> {
+        if self.source.language.is_some() {
+            return self.for_each_row(&mut |number, parts| f(number, &text_of(parts)));
+        }
         let spec = DataSpec { label: None, ..self.source.spec.clone() };
         let mut wanted = self.rows.iter().peekable();
         let (mut number, mut failed) = (0, None);
@@ -75,6 +99,34 @@ impl Rows {
             Ok(())
         })?;
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Calls `f` with the number and the parts of each of these rows, reading the files again.
+    ///
+    /// # Errors
+    /// As [`Self::for_each_text`]; rows without parts are none.
+    pub fn for_each_row(
+        &self,
+        f: &mut dyn FnMut(usize, &RowParts) -> Result<(), TrainError>,
+    ) -> Result<(), TrainError> {
+        let Some(language) = &self.source.language else { return Ok(()) };
+        let mut wanted = self.rows.iter().peekable();
+        let (mut number, mut failed) = (0, None);
+        read_language_rows(&language.spec, &mut |row| {
+            if failed.is_none() && wanted.next_if_eq(&&number).is_some() {
+                failed = f(number, &row.parts).err();
+            }
+            number += 1;
+            Ok(())
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Bytes (UTF-8) of what is learnt of these rows; 0 where that is not counted.
+    pub fn learnt_bytes(&self) -> u64 {
+        let bytes =
+            self.source.language.as_ref().map(|language| language.bytes.as_slice()).unwrap_or_default();
+        self.rows.iter().filter_map(|&row| bytes.get(row)).sum()
     }
 
     /// These rows but for those whose text is one of `held_out`: `transfer_data` may name the very files that validation
@@ -101,6 +153,19 @@ impl Rows {
             Ok(())
         })?;
         Ok(Self { rows, ..self })
+    }
+}
+
+/// All that a row says, as one text.
+fn text_of(parts: &RowParts) -> String {
+    match parts {
+        RowParts::Document(text) => text.clone(),
+        RowParts::Pair { prompt, targets } => {
+            [prompt.as_str(), targets.first().map_or("", String::as_str)].join(" ")
+        }
+        RowParts::Chat(messages) => {
+            messages.iter().map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n")
+        }
     }
 }
 
@@ -201,6 +266,18 @@ impl TokenizedRows {
         }
     }
 
+    /// A part of the tokens of the row at position `piece.row`, with their marks.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] if the cache cannot be read.
+    pub fn read_piece(&self, piece: Piece) -> Result<Vec<u32>, TrainError> {
+        let place = self.rows.get(piece.row);
+        match place.and_then(|&(dataset, row)| Some((self.datasets.get(dataset)?, row))) {
+            Some((dataset, row)) => Ok(dataset.read_piece(Piece { row, ..piece })?),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// A batch of the rows at these positions, padded to the longest and to a multiple of 8; `rows` of the batch are
     /// the positions.
     ///
@@ -241,6 +318,12 @@ pub fn tokenize(
     cache: &Path,
     progress: &mut dyn FnMut(u64),
 ) -> Result<TokenizedDataset, TrainError> {
+    if let Some(language) = &source.language {
+        let encoder = RowEncoder::new(tokenizer, language.layout, max_length)?;
+        let key = CacheKey::new(&encoder.key(), max_length, source.scan.content);
+        let encode = |rows: &[RowParts]| encoder.encode_batch(rows);
+        return Ok(TokenizedDataset::from_language_rows(cache, &key, &language.spec, &encode, progress)?);
+    }
     let key = CacheKey::new(&tokenizer.hash(), max_length, source.scan.content);
     let encode = |texts: &[String]| tokenizer.encode_batch(texts, max_length);
     Ok(TokenizedDataset::from_files(cache, &key, &source.spec, &source.scan, &encode, progress)?)
@@ -263,7 +346,7 @@ mod tests {
             label: None,
         };
         let scan = scan_texts(&spec, &mut |_| {}).expect("reads");
-        Rows::all(Arc::new(Source { spec, scan }))
+        Rows::all(Arc::new(Source::of_texts(spec, scan)))
     }
 
     #[test]

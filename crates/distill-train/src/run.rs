@@ -1,12 +1,14 @@
 //! A run from its recipe to its files.
 
+use crate::answers::write_answers;
 use crate::checkpoint::{Checkpoint, CheckpointStore, LoopState};
 use crate::datasets::{Datasets, tokenize};
 use crate::error::TrainError;
-use crate::evaluate::{Batching, guess_tokens, measure_losses, predict_unless};
+use crate::evaluate::{Batching, measure_losses};
 use crate::events::{Event, Observer};
 use crate::examples::Examples;
 use crate::fingerprint::{differences, fingerprint, recipe_fingerprint};
+use crate::measure::{Head, Measured, Use, Written};
 use crate::more_text::add_copies;
 use crate::objectives::Projection;
 use crate::optimizer::Optimizer;
@@ -22,8 +24,7 @@ use crate::run_folder::{PREDICTIONS_FILE, RECIPE_FILE, RUN_FILE, RunFolder, Star
 use crate::schedule::Schedule;
 use crate::teacher::Teachers;
 use crate::trainer::{LoopEnd, LoopSettings, Measure, Trainer};
-use distill_eval::{ClassificationReport, Predictions};
-use distill_models::{HeadPolicy, LoadRequest, Model, load, save};
+use distill_models::{Adapter, HeadPolicy, LoadRequest, Model, load};
 use distill_ops::{AdamW, describe};
 use distill_recipe::Recipe;
 use indexmap::IndexMap;
@@ -197,10 +198,21 @@ impl Run<'_> {
             observer.event(&Event::Warning { message });
         }
         self.folder.write_text(RECIPE_FILE, &recipe.resolved_toml())?;
+        let examples = self.prepared.training_examples(datasets.train.clone())?;
+        if examples.is_empty() {
+            return Err(TrainError::Unusable {
+                message: "nothing is left to learn from: every training row has less than two tokens"
+                    .to_owned(),
+                help: "give longer texts".to_owned(),
+            });
+        }
+        // Packed sequences are counted only now.
+        self.settings = loop_settings(&self.prepared, examples.len());
+        self.record.steps.total = self.settings.total_steps;
         self.record.timings.prepare = self.begin.elapsed().as_secs_f64();
         self.write_record(Status::Running)?;
         let mut state = LoopState::default();
-        let end = self.train(&datasets, checkpoint, &cache, &mut state, observer);
+        let end = self.train(&datasets, &examples, checkpoint, &cache, &mut state, observer);
         record_progress(&mut self.record, &state, &self.settings.losses.names());
         match end? {
             LoopEnd::Finished => self.finish(&datasets, &state, observer),
@@ -211,6 +223,7 @@ impl Run<'_> {
     fn train(
         &mut self,
         datasets: &Datasets,
+        examples: &Examples,
         checkpoint: Option<Checkpoint>,
         cache: &Path,
         state: &mut LoopState,
@@ -246,22 +259,24 @@ impl Run<'_> {
             resumed_at: state.step,
             epochs: settings.total_steps as f64 / settings.steps_per_epoch as f64,
         });
-        let (config, tokenizer) = (&self.prepared.loaded.config, &self.prepared.tokenizer);
-        let save_model = |model: &dyn Model, folder: &Path| {
-            save(model, config, folder)?;
-            Ok(tokenizer.save(folder)?)
-        };
-        let examples = self.prepared.examples(datasets.train.clone());
-        let validation = datasets.validation.clone().map(|rows| self.prepared.examples(rows));
-        let measure = validation.as_ref().map(|rows| {
+        // What is saved is the model in training, which the loop holds; this is the rest of what it is saved with.
+        let saver = self.prepared.saver();
+        let save_model = |model: &dyn Model, folder: &Path| saver.save(model, folder);
+        let validation = datasets.validation.clone().map(|rows| self.prepared.examples(rows)).transpose()?;
+        let head = Head::of(&self.prepared, settings);
+        let of_rows = self.prepared.validation.as_ref();
+        let measure = validation.as_ref().zip(of_rows).map(|(examples, rows)| {
             let (metric, losses) = (settings.metric, &settings.losses);
-            let (labels, teacher) = (&settings.labels, of_validation.as_ref());
+            let (head, teacher) = (&head, of_validation.as_ref());
             move |model: &dyn Model, projection: Option<&Projection>, batching: Batching| match metric {
                 ChosenMetric::Objective => {
-                    Ok(Report::Losses(measure_losses(model, rows, losses, teacher, projection, batching)?))
+                    let found = measure_losses(model, examples, losses, teacher, projection, batching);
+                    Ok(Report::Losses(found?))
                 }
-                _ => measure_head(&AtomicBool::new(false), model, rows, labels, batching, &mut |_| {})
-                    .map(|it| it.0),
+                _ => {
+                    let on = Measured { examples, rows, use_: Use::Validation };
+                    head.measure(&AtomicBool::new(false), model, on, batching, &mut |_| {}).map(|it| it.0)
+                }
             }
         });
         let fingerprint = self.record.fingerprint.clone();
@@ -273,7 +288,7 @@ impl Run<'_> {
             optimizer: &mut optimizer,
             projection: projection.as_mut(),
             teacher: teacher.as_ref(),
-            train: &examples,
+            train: examples,
             validate: measure.as_ref().map(|measure| measure as &Measure<'_>),
             store: &self.store,
             fingerprint: &fingerprint,
@@ -312,8 +327,7 @@ impl Run<'_> {
             }
             _ => None,
         };
-        save(model.as_ref(), &self.prepared.loaded.config, self.folder.path())?;
-        self.prepared.tokenizer.save(self.folder.path())?;
+        self.prepared.saver().save(model.as_ref(), self.folder.path())?;
         self.record.metrics.test = test.clone();
         self.write_record(Status::Finished)?;
         let record = &self.record;
@@ -352,34 +366,18 @@ impl Run<'_> {
             max_length: settings.max_length,
             precision: settings.precision,
         };
-        let examples = self.prepared.examples(test.clone());
-        let (report, predictions) =
-            measure_head(self.interrupt, model, &examples, &settings.labels, batching, &mut progress)?;
-        if let Some(predictions) = predictions {
-            let path = self.folder.path().join(PREDICTIONS_FILE);
-            write_predictions(&path, rows, &predictions, &settings.labels)?;
+        let examples = self.prepared.examples(test.clone())?;
+        let on = Measured { examples: &examples, rows, use_: Use::Test };
+        let head = Head::of(&self.prepared, settings);
+        let (report, written) = head.measure(self.interrupt, model, on, batching, &mut progress)?;
+        let path = self.folder.path().join(PREDICTIONS_FILE);
+        match written {
+            Written::Nothing => {}
+            Written::Labels(predictions) => write_predictions(&path, rows, &predictions, &settings.labels)?,
+            Written::Answers(answers) => write_answers(&path, &answers)?,
         }
         Ok(report)
     }
-}
-
-/// What the model's head says of rows, compared with their labels or hidden tokens.
-fn measure_head(
-    interrupt: &AtomicBool,
-    model: &dyn Model,
-    examples: &Examples,
-    labels: &[String],
-    batching: Batching,
-    progress: &mut dyn FnMut(u64),
-) -> Result<(Report, Option<Predictions>), TrainError> {
-    let model = model.eval_copy();
-    if examples.masking.is_some() {
-        let report = guess_tokens(interrupt, model.as_ref(), examples, batching, progress)?;
-        return Ok((Report::LanguageModel(report), None));
-    }
-    let predictions = predict_unless(interrupt, model.as_ref(), &examples.rows, batching, progress)?;
-    let report = ClassificationReport::from_predictions(&predictions, labels)?;
-    Ok((Report::Classification(Box::new(report)), Some(predictions)))
 }
 
 /// What `run.json` says of the parts of this run before this one.
@@ -449,9 +447,10 @@ fn reload(prepared: &Prepared, folder: &Path, trained_on: bool) -> Result<Box<dy
         device: prepared.device.clone().autodiff(),
         dropout: prepared.recipe.train.dropout,
         head: HeadPolicy::MustMatch,
-        adapter: None,
+        adapter: prepared.loaded.lora.is_some().then(|| Adapter::Saved(folder.to_owned())),
     };
-    let mut model = load(folder, request)?.model;
+    let base = prepared.model_folder.as_deref().filter(|_| prepared.loaded.lora.is_some());
+    let mut model = load(base.unwrap_or(folder), request)?.model;
     if trained_on {
         model.set_trainable(&|name| prepared.rules.trainable(name));
     }

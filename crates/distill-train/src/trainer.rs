@@ -144,8 +144,7 @@ impl Trainer<'_> {
             if epoch_batches.0 != epoch {
                 // The rows of a step do not depend on how it is cut into micro-steps.
                 let rows = self.settings.batch_size.saturating_mul(self.settings.gradient_accumulation_steps);
-                epoch_batches =
-                    (epoch, epoch_order(self.train.rows.lengths(), rows, self.settings.seed, epoch));
+                epoch_batches = (epoch, epoch_order(self.train.lengths(), rows, self.settings.seed, epoch));
             }
             let position = (state.step % self.settings.steps_per_epoch) as usize;
             let rows = epoch_batches.1.get(position).map(Vec::as_slice).unwrap_or_default();

@@ -97,8 +97,13 @@ fn trajectory_on(spec: DeviceSpec) {
     let tokenizer = Tokenizer::load(&folder).expect("the tokenizer loads");
 
     let total_steps = reference.steps.len() as u64;
-    let rules =
-        GroupRules { weight_decay: 0.01, freeze: Vec::new(), layerwise_lr_decay: None, num_hidden_layers: 6 };
+    let rules = GroupRules {
+        weight_decay: 0.01,
+        freeze: Vec::new(),
+        lora: None,
+        layerwise_lr_decay: None,
+        num_hidden_layers: 6,
+    };
     let adamw = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     let mut optimizer = Optimizer::new(adamw, &rules, model, None);
     let pair = Pair {

@@ -4,6 +4,7 @@ pub(crate) mod augment;
 pub(crate) mod data;
 pub(crate) mod distill;
 pub(crate) mod head;
+pub(crate) mod lora;
 pub(crate) mod model;
 pub(crate) mod one_or_many;
 pub(crate) mod parse;
@@ -96,6 +97,13 @@ pub(crate) const TABLES: &[Entry] = &[
         presence: Presence::Optional,
         about: "Changed copies of the training texts, labelled by the teacher.",
         schema: schema_of::<augment::AugmentTable>,
+        tag: None,
+    },
+    Entry {
+        key: "lora",
+        presence: Presence::Optional,
+        about: "Low-rank adapters that learn in place of the weights.",
+        schema: schema_of::<lora::LoraTable>,
         tag: None,
     },
     Entry {

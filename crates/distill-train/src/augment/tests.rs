@@ -61,7 +61,7 @@ fn rows(folder: &Path, texts: &[String]) -> Rows {
     std::fs::write(&path, lines.join("\n")).expect("texts are written");
     let spec = spec(&path);
     let scan = scan_texts(&spec, &mut |_| ()).expect("texts are read");
-    let mut rows = Rows::all(Arc::new(Source { spec, scan }));
+    let mut rows = Rows::all(Arc::new(Source::of_texts(spec, scan)));
     rows.rows.retain(|row| row % 10 != 9);
     rows
 }

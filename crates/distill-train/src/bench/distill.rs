@@ -120,6 +120,7 @@ pub fn bench_distill(bench: &DistillBench, observer: &mut dyn Observer) -> Resul
     let rules = GroupRules {
         weight_decay: WEIGHT_DECAY,
         freeze: Vec::new(),
+        lora: None,
         layerwise_lr_decay: None,
         num_hidden_layers: student.model.num_hidden_layers(),
     };

@@ -120,6 +120,7 @@ pub fn bench_train(bench: &TrainBench, observer: &mut dyn Observer) -> Result<Tr
     let rules = GroupRules {
         weight_decay: WEIGHT_DECAY,
         freeze: Vec::new(),
+        lora: None,
         layerwise_lr_decay: None,
         num_hidden_layers: model.num_hidden_layers(),
     };

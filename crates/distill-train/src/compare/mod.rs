@@ -94,7 +94,7 @@ pub fn compare(
     let total = scan.rows;
     let timing = timing.within(usize::try_from(total).unwrap_or(usize::MAX));
     let names = scan.label_map.as_ref().map_or_else(Vec::new, |map| map.names().to_vec());
-    let source = Arc::new(Source { spec, scan });
+    let source = Arc::new(Source::of_texts(spec, scan));
     // Models with the same tokenizer share the tokens in this folder.
     let scratch = tempfile::tempdir().map_err(TrainError::io(&std::env::temp_dir()))?;
     let mut lengths = Vec::new();

@@ -23,7 +23,7 @@ impl ObjectiveConfig for HardLabels {
     fn build(&self, pair: &Pair<'_>) -> Result<Box<dyn Objective>, Unfit> {
         match pair.level {
             Level::Sequence => Ok(Box::new(LabelCrossEntropy)),
-            Level::Token => Err(Unfit::new(
+            Level::Token | Level::NextToken => Err(Unfit::new(
                 "`hard_labels` needs labelled texts, and this task has none",
                 "use `masked_lm`, which learns from hidden tokens",
             )),

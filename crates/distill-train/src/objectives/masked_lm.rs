@@ -22,7 +22,7 @@ impl ObjectiveConfig for MaskedLm {
     fn build(&self, pair: &Pair<'_>) -> Result<Box<dyn Objective>, Unfit> {
         match pair.level {
             Level::Token => Ok(Box::new(LabelCrossEntropy)),
-            Level::Sequence => Err(Unfit::new(
+            Level::Sequence | Level::NextToken => Err(Unfit::new(
                 "`masked_lm` needs a masked language model, and this task trains a classifier",
                 "use `hard_labels`, or the task `masked_language_modeling`",
             )),

@@ -11,6 +11,7 @@ mod hidden_states;
 mod layer_map;
 mod losses;
 mod masked_lm;
+mod next_token;
 mod presets;
 mod projection;
 mod relations;
@@ -106,6 +107,7 @@ pub const OBJECTIVES: &[ObjectiveKind] = &[
     embeddings::KIND,
     relations::KIND,
     masked_lm::KIND,
+    next_token::KIND,
 ];
 
 /// The keys of a kind of loss, its `weight` among them.
@@ -124,8 +126,10 @@ fn one() -> f64 {
 pub enum Level {
     /// `[batch, num_labels]`.
     Sequence,
-    /// `[batch · seq, vocab]`.
+    /// `[batch · seq, vocab]`, of tokens that are hidden in their places.
     Token,
+    /// `[batch · seq, vocab]`, of the tokens that come next.
+    NextToken,
 }
 
 /// Student and teacher, as far as losses care.

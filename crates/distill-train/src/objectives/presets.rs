@@ -7,6 +7,7 @@ use super::hard_labels::{self, HardLabels};
 use super::hidden_states::{self, HiddenStates};
 use super::layer_map::LayerMap;
 use super::masked_lm::{self, MaskedLm};
+use super::next_token::{self, NextToken};
 use super::relations::{self, Relations};
 use super::soft_labels::{self, SoftLabels};
 use super::{Level, LossConfig};
@@ -59,5 +60,6 @@ fn labels(level: Level, weight: f64) -> LossConfig {
     match level {
         Level::Sequence => LossConfig::new(&hard_labels::KIND, HardLabels { weight }),
         Level::Token => LossConfig::new(&masked_lm::KIND, MaskedLm { weight }),
+        Level::NextToken => LossConfig::new(&next_token::KIND, NextToken { weight }),
     }
 }

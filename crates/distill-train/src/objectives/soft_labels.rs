@@ -34,7 +34,7 @@ fn two() -> f64 {
 impl ObjectiveConfig for SoftLabels {
     fn build(&self, pair: &Pair<'_>) -> Result<Box<dyn Objective>, Unfit> {
         let teacher = pair.any_teacher(KIND.name)?;
-        if pair.level == Level::Token {
+        if pair.level != Level::Sequence {
             let (student, teacher) = (pair.student.vocab_size(), teacher.vocab_size());
             if !pair.same_tokens {
                 return Err(Unfit::new(
@@ -71,7 +71,7 @@ impl Objective for Softened {
     fn unit(&self) -> Unit {
         match self.level {
             Level::Sequence => Unit::Example,
-            Level::Token => Unit::Token,
+            Level::Token | Level::NextToken => Unit::Token,
         }
     }
 
@@ -81,7 +81,7 @@ impl Objective for Softened {
         let teacher = teacher.expect("the teachers were asked for their logits");
         let (student, teacher) = match self.level {
             Level::Sequence => (student, teacher),
-            Level::Token => token_rows(student, teacher, outputs.targets),
+            Level::Token | Level::NextToken => token_rows(student, teacher, outputs.targets),
         };
         forward_kl(student, teacher, self.temperature) * self.temperature.powi(2)
     }

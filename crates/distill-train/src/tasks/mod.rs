@@ -1,12 +1,17 @@
 //! What a model is taught: one file a task, one line here.
 
 mod classification;
+mod language_modeling;
 mod masked_language_modeling;
+mod seq2seq;
 
 pub use classification::ClassificationTask;
+pub use language_modeling::LanguageModelingTask;
 pub use masked_language_modeling::MaskedLanguageModelingTask;
+pub use seq2seq::{Generate, Seq2SeqTask};
 
 use crate::objectives::Level;
+use crate::report::MetricSet;
 use distill_recipe::{Component, Fault};
 
 /// A task as the recipe asks for it.
@@ -16,6 +21,10 @@ pub enum Task {
     Classification(ClassificationTask),
     /// Hidden tokens are guessed.
     MaskedLanguageModeling(MaskedLanguageModelingTask),
+    /// Texts are continued.
+    LanguageModeling(LanguageModelingTask),
+    /// Prompts are answered.
+    Seq2Seq(Seq2SeqTask),
 }
 
 impl Task {
@@ -24,6 +33,16 @@ impl Task {
         match self {
             Self::Classification(_) => Level::Sequence,
             Self::MaskedLanguageModeling(_) => Level::Token,
+            Self::LanguageModeling(_) | Self::Seq2Seq(_) => Level::NextToken,
+        }
+    }
+
+    /// Which metrics measure it.
+    pub fn metrics(&self) -> MetricSet {
+        match self {
+            Self::Classification(_) => MetricSet::Classification,
+            Self::MaskedLanguageModeling(_) | Self::LanguageModeling(_) => MetricSet::LanguageModel,
+            Self::Seq2Seq(_) => MetricSet::Generation,
         }
     }
 }
@@ -35,6 +54,8 @@ pub struct TaskKind {
     pub name: &'static str,
     /// What its logits belong to.
     pub level: Level,
+    /// Which metrics measure it.
+    pub metrics: MetricSet,
     /// Schema of its keys.
     pub schema: fn() -> schemars::Schema,
     /// Reads its table; faults go into the list.
@@ -46,13 +67,29 @@ pub const TASKS: &[TaskKind] = &[
     TaskKind {
         name: "classification",
         level: Level::Sequence,
+        metrics: MetricSet::Classification,
         schema: classification::schema,
         parse: classification::parse,
     },
     TaskKind {
         name: "masked_language_modeling",
         level: Level::Token,
+        metrics: MetricSet::LanguageModel,
         schema: masked_language_modeling::schema,
         parse: masked_language_modeling::parse,
+    },
+    TaskKind {
+        name: "language_modeling",
+        level: Level::NextToken,
+        metrics: MetricSet::LanguageModel,
+        schema: language_modeling::schema,
+        parse: language_modeling::parse,
+    },
+    TaskKind {
+        name: "seq2seq",
+        level: Level::NextToken,
+        metrics: MetricSet::Generation,
+        schema: seq2seq::schema,
+        parse: seq2seq::parse,
     },
 ];

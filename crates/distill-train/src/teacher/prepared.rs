@@ -81,7 +81,7 @@ pub fn prepare_teachers(
         let check = Check { recipe, table, key: &key, name: &member.path };
         let label_order = match level {
             Level::Sequence if needs_logits => check.label_order(&config, labels)?,
-            Level::Token if needs_logits => check.masked_lm(&config)?,
+            Level::Token | Level::NextToken if needs_logits => check.masked_lm(&config)?,
             _ => None,
         };
         let own = Tokenizer::load(&folder)?;

@@ -1,0 +1,118 @@
+//! What the head of a model in a run says of held-out rows, as its task measures it.
+
+use crate::answers::{Answer, Answering, score};
+use crate::error::TrainError;
+use crate::evaluate::{Batching, guess_tokens, predict_unless};
+use crate::examples::{ExampleKind, Examples};
+use crate::prepare::Prepared;
+use crate::report::{AnswerReport, Report};
+use crate::rows::Rows;
+use crate::tasks::{Generate, Seq2SeqTask, Task};
+use crate::trainer::LoopSettings;
+use distill_data::seeded_subset;
+use distill_data::tokenizer::Tokenizer;
+use distill_eval::{ClassificationReport, Predictions};
+use distill_models::{Model, ModelConfig};
+use std::sync::atomic::AtomicBool;
+
+/// What rows are measured for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    Validation,
+    Test,
+}
+
+/// Rows that are measured.
+#[derive(Clone, Copy)]
+pub(crate) struct Measured<'a> {
+    pub(crate) examples: &'a Examples,
+    pub(crate) rows: &'a Rows,
+    pub(crate) use_: Use,
+}
+
+/// What a model says row by row.
+pub(crate) enum Written {
+    Nothing,
+    Labels(Predictions),
+    Answers(Vec<Answer>),
+}
+
+/// What measuring takes besides the model, which is in training meanwhile.
+pub(crate) struct Head {
+    labels: Vec<String>,
+    /// Prompts are answered so.
+    answers: Option<Seq2SeqTask>,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    seed: u64,
+}
+
+impl Head {
+    pub(crate) fn of(prepared: &Prepared, settings: &LoopSettings) -> Self {
+        let answers = match &prepared.task {
+            Task::Seq2Seq(task) => Some(task.clone()),
+            Task::Classification(_) | Task::MaskedLanguageModeling(_) | Task::LanguageModeling(_) => None,
+        };
+        Self {
+            labels: settings.labels.clone(),
+            answers,
+            config: prepared.loaded.config.clone(),
+            tokenizer: prepared.tokenizer.clone(),
+            seed: settings.seed,
+        }
+    }
+
+    /// Measures `model`; `progress` hears how many rows are done.
+    ///
+    /// # Errors
+    /// [`TrainError::Interrupted`], a cache that cannot be read, numbers that are none.
+    pub(crate) fn measure(
+        &self,
+        interrupt: &AtomicBool,
+        model: &dyn Model,
+        on: Measured<'_>,
+        batching: Batching,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(Report, Written), TrainError> {
+        let plain = model.eval_copy();
+        if matches!(on.examples.kind, ExampleKind::Labels) {
+            let found = predict_unless(interrupt, plain.as_ref(), &on.examples.rows, batching, progress)?;
+            let report = ClassificationReport::from_predictions(&found, &self.labels)?;
+            return Ok((Report::Classification(Box::new(report)), Written::Labels(found)));
+        }
+        let Some(task) = self.answers.as_ref().filter(|task| task.answers(on.use_)) else {
+            let tokens = guess_tokens(interrupt, plain.as_ref(), on.examples, batching, progress)?;
+            let tokens = tokens.of_bytes(on.rows.learnt_bytes());
+            return Ok((Report::LanguageModel(tokens), Written::Nothing));
+        };
+        let tokens = guess_tokens(interrupt, plain.as_ref(), on.examples, batching, &mut |_| {})?;
+        let answering = Answering {
+            config: &self.config,
+            tokenizer: &self.tokenizer,
+            precision: batching.precision,
+            batch_size: batching.batch_size,
+            max_new_tokens: task.max_new_tokens,
+            num_beams: task.num_beams,
+        };
+        let all = on.examples.rows.len();
+        let positions = match (on.use_, task.validation_rows) {
+            (Use::Validation, Some(most)) => seeded_subset(all, most, self.seed),
+            _ => (0..all).collect(),
+        };
+        let rows = &on.examples.rows;
+        let answers = answering.answer(plain.as_ref(), on.rows, rows, &positions, interrupt, progress)?;
+        let texts = score(&answers)?;
+        Ok((Report::Generation(Box::new(AnswerReport { texts, tokens })), Written::Answers(answers)))
+    }
+}
+
+impl Seq2SeqTask {
+    /// Whether prompts of these rows are answered.
+    fn answers(&self, use_: Use) -> bool {
+        match self.generate {
+            Generate::Always => true,
+            Generate::Test => use_ == Use::Test,
+            Generate::Never => false,
+        }
+    }
+}
