@@ -218,27 +218,27 @@ pub(crate) fn product_packed(
     onto: Onto<'_>,
     activated: Activated<'_>,
 ) -> Vec<f32> {
-    assert_eq!(a.columns, b.k, "the summed dimensions differ");
     let mut result = uninitialised(a.rows * b.columns);
-    if result.is_empty() {
-        return result;
-    }
-    let kernel = kernel(b.precision);
-    let columns = b.columns;
-    let work = Work { kernel, a, b, onto, activated };
-    let rows = ROWS_PER_TASK;
-    debug_assert!(rows.is_multiple_of(kernel.rows), "a task has whole panels");
-    if a.rows * b.columns * a.columns < SERIAL_PRODUCT {
-        work.rows(0, &mut result);
-    } else if a.rows < 4 * rows && b.columns > kernel.columns {
-        // Few rows, as in a single text: the columns are shared out instead.
-        work.column_tasks(&mut result);
-    } else {
-        result.par_chunks_mut(rows * columns).enumerate().for_each(|(task, result)| {
-            work.rows(task * rows, result);
-        });
-    }
+    Work { kernel: kernel(b.precision), a, b, base: Base::New(onto), activated }.multiply(&mut result);
     result
+}
+
+/// Adds `a · b` to `result`: the sum over `k` goes on where it stood, as if both parts of it had been one product.
+///
+/// # Shapes
+/// As [`product`]; `result`: `[rows, columns]`
+pub(crate) fn add_product(result: &mut [f32], a: Matrix<'_>, b: &PackedRight) {
+    let kernel = kernel(b.precision);
+    Work { kernel, a, b, base: Base::Result, activated: Activated::No }.multiply(result);
+}
+
+/// What the result holds before.
+#[derive(Debug, Clone, Copy)]
+enum Base<'a> {
+    /// Nothing of worth.
+    New(Onto<'a>),
+    /// A sum to go on with.
+    Result,
 }
 
 /// A product under way.
@@ -247,11 +247,44 @@ struct Work<'a> {
     kernel: MicroKernel,
     a: Matrix<'a>,
     b: &'a PackedRight,
-    onto: Onto<'a>,
+    base: Base<'a>,
     activated: Activated<'a>,
 }
 
 impl Work<'_> {
+    fn multiply(&self, result: &mut [f32]) {
+        assert_eq!(self.a.columns, self.b.k, "the summed dimensions differ");
+        assert_eq!(result.len(), self.a.rows * self.b.columns);
+        if result.is_empty() {
+            return;
+        }
+        let rows = self.a.rows;
+        let few_rows = rows < 4 * ROWS_PER_TASK && rows < ROWS_PER_TASK * rayon::current_num_threads();
+        if rows * self.b.columns * self.a.columns < SERIAL_PRODUCT {
+            self.rows(0, result);
+        } else if few_rows && self.b.columns > self.kernel.columns && matches!(self.base, Base::New(_)) {
+            // As in a single text: the columns are shared out instead.
+            self.column_tasks(result);
+        } else {
+            self.row_tasks(result);
+        }
+    }
+
+    /// Tasks of at most [`ROWS_PER_TASK`] rows, whole panels of them as evenly as may be: no thread waits for long.
+    fn row_tasks(&self, result: &mut [f32]) {
+        let (rows, panels) = (self.a.rows, self.a.rows.div_ceil(self.kernel.rows));
+        let tasks = rows.div_ceil(ROWS_PER_TASK).next_multiple_of(rayon::current_num_threads());
+        let first = |task: usize| rows.min(task * panels / tasks * self.kernel.rows);
+        let mut parts = Vec::with_capacity(tasks);
+        let mut rest = result;
+        for task in 0..tasks {
+            let (part, more) = rest.split_at_mut((first(task + 1) - first(task)) * self.b.columns);
+            parts.push((first(task), part));
+            rest = more;
+        }
+        parts.into_par_iter().for_each(|(first, part)| self.rows(first, part));
+    }
+
     fn blocks(&self) -> usize {
         self.kernel.words.blocks(self.a.columns)
     }
@@ -387,10 +420,11 @@ impl Work<'_> {
         let first_column = panel * kernel.columns;
         let live = kernel.columns.min(stride - at).min(self.b.columns - first_column);
         let mut padded_bias = [0f32; LARGEST_TILE_COLUMNS];
-        let start = match self.onto {
+        let start = match self.base {
             _ if blocks.start > 0 => Start::Result,
-            Onto::Nothing => Start::Zero,
-            Onto::Bias(bias) => {
+            Base::Result => Start::Result,
+            Base::New(Onto::Nothing) => Start::Zero,
+            Base::New(Onto::Bias(bias)) => {
                 padded_bias[..live].copy_from_slice(&bias[first_column..first_column + live]);
                 Start::Bias(&padded_bias)
             }
@@ -553,6 +587,30 @@ mod tests {
                 assert_eq!(product(precision, left, right, Onto::Nothing, slope), expected);
                 let packed = PackedRight::activated(precision, left, curve);
                 assert_eq!(packed.words, PackedRight::new(precision, plain).words);
+            }
+        }
+    }
+
+    #[test]
+    fn a_sum_in_parts_is_that_of_one_product_to_the_bit() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            for [m, k, n] in [[5, 96, 7], [130, 224, 50], [500, 128, 70]] {
+                let (a, b) = (numbers(k * m, 1), numbers(k * n, 2));
+                let whole = product(
+                    precision,
+                    Matrix::new(&a, k, m).transposed(),
+                    Matrix::new(&b, k, n),
+                    Onto::Nothing,
+                    Activated::No,
+                );
+                let mut sum = vec![0.0; m * n];
+                for first in (0..k).step_by(64) {
+                    let rows = 64.min(k - first);
+                    let left = Matrix::new(&a[first * m..(first + rows) * m], rows, m).transposed();
+                    let right = Matrix::new(&b[first * n..(first + rows) * n], rows, n);
+                    add_product(&mut sum, left, &PackedRight::new(precision, right));
+                }
+                assert_eq!(sum, whole);
             }
         }
     }
