@@ -144,6 +144,9 @@ const BLOCKS_AT_ONCE: usize = 48;
 /// Rows that [`PackedRight::activated`] has at once; a multiple of every block.
 const ACTIVATED_ROWS: usize = 64;
 
+/// Tasks for each thread where columns are shared out.
+const TASKS_PER_THREAD: usize = 4;
+
 /// Panels of columns that one task packs.
 const PANELS_PER_TASK: usize = 8;
 
@@ -219,7 +222,8 @@ pub(crate) fn product_packed(
     activated: Activated<'_>,
 ) -> Vec<f32> {
     let mut result = uninitialised(a.rows * b.columns);
-    Work { kernel: kernel(b.precision), a, b, base: Base::New(onto), activated }.multiply(&mut result);
+    let kernel = kernel(b.precision).for_rows(a.rows);
+    Work { kernel, a, b, base: Base::New(onto), activated }.multiply(&mut result);
     result
 }
 
@@ -373,27 +377,39 @@ impl Work<'_> {
 
     /// All rows, each task with some panels of columns, put together at the end.
     fn column_tasks(&self, result: &mut [f32]) {
-        let columns = self.b.columns;
+        let (rows, columns) = (self.a.rows, self.b.columns);
         let mut buffer = LEFT.take();
-        let left = self.room(self.a.rows, &mut buffer);
+        let left = self.room(rows, &mut buffer);
         self.pack_all(left);
         let left = &*left;
         let panels = columns.div_ceil(self.kernel.columns);
-        let width = self.kernel.columns;
-        let strips: Vec<Vec<f32>> = (0..panels)
-            .into_par_iter()
-            .map(|panel| {
-                let mut strip = uninitialised(self.a.rows * width);
+        let panels_per_task = panels.div_ceil(TASKS_PER_THREAD * rayon::current_num_threads());
+        let width = panels_per_task * self.kernel.columns;
+        let strip = |task: usize, strip: &mut [f32]| {
+            let stride = width.min(columns - task * width);
+            for panel in 0..stride.div_ceil(self.kernel.columns) {
+                let at = panel * self.kernel.columns;
                 for blocks in self.block_ranges() {
-                    self.panel_of_columns(left, panel, blocks, &mut strip, width, 0);
+                    self.panel_of_columns(left, task * panels_per_task + panel, blocks, strip, stride, at);
                 }
-                strip
-            })
-            .collect();
-        for (panel, strip) in strips.iter().enumerate() {
-            let live = width.min(columns - panel * width);
-            for (row, strip) in result.chunks_mut(columns).zip(strip.chunks(width)) {
-                row[panel * width..panel * width + live].copy_from_slice(&strip[..live]);
+            }
+        };
+        if rows == 1 {
+            result.par_chunks_mut(width).enumerate().for_each(|(task, result)| strip(task, result));
+        } else {
+            let strips: Vec<Vec<f32>> = (0..columns.div_ceil(width))
+                .into_par_iter()
+                .map(|task| {
+                    let mut values = uninitialised(rows * width.min(columns - task * width));
+                    strip(task, &mut values);
+                    values
+                })
+                .collect();
+            for (task, strip) in strips.iter().enumerate() {
+                let stride = strip.len() / rows;
+                for (row, strip) in result.chunks_mut(columns).zip(strip.chunks(stride)) {
+                    row[task * width..][..stride].copy_from_slice(strip);
+                }
             }
         }
         LEFT.replace(buffer);
@@ -611,6 +627,25 @@ mod tests {
                     add_product(&mut sum, left, &PackedRight::new(precision, right));
                 }
                 assert_eq!(sum, whole);
+            }
+        }
+    }
+
+    /// To the bit: the same sums in the same order.
+    #[test]
+    fn few_rows_are_multiplied_as_among_many() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            for [k, n] in [[20, 7], [100, 64], [300, 1000], [1700, 200]] {
+                let (a, b, bias) = (numbers(40 * k, 1), numbers(k * n, 2), numbers(n, 3));
+                let packed = PackedRight::new(precision, Matrix::new(&b, k, n));
+                let product = |rows: usize| {
+                    let a = Matrix::new(&a[..rows * k], rows, k);
+                    product_packed(a, &packed, Onto::Bias(&bias), Activated::No)
+                };
+                let many = product(40);
+                for rows in 1..=5 {
+                    assert_eq!(product(rows), many[..rows * n]);
+                }
             }
         }
     }
