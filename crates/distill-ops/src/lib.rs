@@ -25,6 +25,7 @@ mod gelu;
 mod kernels;
 mod layer_norm;
 mod linear;
+mod linear_cross_entropy;
 #[cfg(feature = "flex")]
 mod packed;
 mod philox;
@@ -53,6 +54,7 @@ pub use gelu::{gelu, gelu_tanh};
 pub use kernels::{ISA_VARIABLE, Isa, UnknownIsa, check_isa_variable, isa};
 pub use layer_norm::{add_layer_norm, dropout_add_layer_norm, layer_norm};
 pub use linear::{activation_linear, linear, linear_in_out};
+pub use linear_cross_entropy::{TokenLoss, linear_cross_entropy, linear_token_losses};
 pub use precision::{Precision, autocast, precision};
 pub use relation_kl::relation_kl;
 pub use rms_norm::rms_norm;

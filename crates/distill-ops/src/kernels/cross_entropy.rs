@@ -16,7 +16,7 @@ const BLOCK: usize = 4096;
 /// `softmax(logits · scale) = exp(scale · (logits − max)) / sum` of one row.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct SoftmaxRow {
-    max: f32,
+    pub(super) max: f32,
     sum: f64,
 }
 
@@ -55,19 +55,36 @@ pub(crate) fn cross_entropy(
                 piece.rows.push(SoftmaxRow::default());
                 continue;
             }
-            let row = softmax_row(logits, 1.0);
-            let log_sum = row.sum.ln();
-            let mut loss = log_sum - f64::from(logits[class_of(*label)] - row.max);
-            if label_smoothing != 0.0 {
-                let mean = sum_of_differences(logits, row.max) / classes as f64;
-                loss = (1.0 - label_smoothing) * loss + label_smoothing * (log_sum - mean);
-            }
+            let (loss, row) = row_loss(logits, class_of(*label), label_smoothing);
             piece.sum += loss;
             piece.count += 1;
             piece.rows.push(row);
         }
         piece
     }))
+}
+
+/// The loss of one row, and its softmax in short.
+pub(super) fn row_loss(logits: &[f32], label: usize, label_smoothing: f64) -> (f64, SoftmaxRow) {
+    let row = softmax_row(logits, 1.0);
+    let log_sum = row.sum.ln();
+    let mut loss = log_sum - f64::from(logits[label] - row.max);
+    if label_smoothing != 0.0 {
+        let mean = sum_of_differences(logits, row.max) / logits.len() as f64;
+        loss = (1.0 - label_smoothing) * loss + label_smoothing * (log_sum - mean);
+    }
+    (loss, row)
+}
+
+/// Makes of a row's logits the gradient of its loss with respect to them.
+pub(super) fn row_gradient(logits: &mut [f32], label: usize, label_smoothing: f64, row: SoftmaxRow) {
+    let everywhere = (label_smoothing / logits.len() as f64) as f32;
+    let at_label = (1.0 - label_smoothing) as f32;
+    let share = row.sum.recip() as f32;
+    let mut of_label = [logits[label]];
+    shift_exponentials(logits, row.max, share, everywhere);
+    shift_exponentials(&mut of_label, row.max, share, everywhere + at_label);
+    [logits[label]] = of_label;
 }
 
 /// The gradient of [`cross_entropy`]'s sum with respect to the logits, times `scale`; ignored rows are 0.
@@ -188,7 +205,7 @@ impl<Row> LossSum<Row> {
     }
 }
 
-fn class_of(label: i64) -> usize {
+pub(super) fn class_of(label: i64) -> usize {
     usize::try_from(label).unwrap_or_else(|_| panic!("`{label}` is not a class"))
 }
 
@@ -198,6 +215,10 @@ for_each_isa! {
     /// `share · exp(logits − max) − less`
     fn shifted_exponentials(logits: &[f32], max: f32, share: f32, less: f32, out: &mut [MaybeUninit<f32>])
         = shifted_exponentials_body
+}
+for_each_isa! {
+    /// [`shifted_exponentials`] in place.
+    fn shift_exponentials(logits: &mut [f32], max: f32, share: f32, less: f32) = shift_exponentials_body
 }
 for_each_isa! {
     /// Both rows, and `Σ exp((teacher − its max) · inverse) · ((teacher − its max) − (student − its max))`.
@@ -244,6 +265,13 @@ fn shifted_exponentials_body<const FMA: bool>(
 ) {
     for (out, x) in out.iter_mut().zip(logits) {
         out.write(mul_add::<FMA>(exp::<FMA>(x - max), share, -less));
+    }
+}
+
+#[inline(always)]
+fn shift_exponentials_body<const FMA: bool>(logits: &mut [f32], max: f32, share: f32, less: f32) {
+    for x in logits {
+        *x = mul_add::<FMA>(exp::<FMA>(*x - max), share, -less);
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) struct MicroKernel {
     pub(super) columns: usize,
     pub(super) words: Words,
     code: Code,
+    /// The same for tiles of one row, of two, and so on: as in decoding, where most of a whole tile would be zeros.
+    few_rows: &'static [Code],
 }
 
 /// Computes a whole tile: so many blocks of the left and the right operand, what the tile starts from, the bias if it is
@@ -47,6 +49,14 @@ enum StartKind {
 }
 
 impl MicroKernel {
+    /// The kernel for a left operand that has `rows` rows in all; it computes the same sums.
+    pub(super) fn for_rows(self, rows: usize) -> Self {
+        match rows.checked_sub(1).and_then(|index| self.few_rows.get(index)) {
+            Some(code) => Self { rows, code: *code, ..self },
+            None => self,
+        }
+    }
+
     /// The same code for words that were rounded to bf16 before.
     pub(super) fn for_rounded_words(self) -> Self {
         Self { words: Words::Rounded, ..self }
@@ -76,7 +86,7 @@ impl MicroKernel {
 
 /// The slow, obvious kernel; the one of processors without vectors that we know.
 pub(super) const PORTABLE: MicroKernel =
-    MicroKernel { rows: 4, columns: 16, words: Words::F32, code: portable_tile };
+    MicroKernel { rows: 4, columns: 16, words: Words::F32, code: portable_tile, few_rows: &[] };
 
 /// # Safety
 /// As [`MicroKernel::tile`] promises.
@@ -146,20 +156,40 @@ mod x86 {
     const COLUMNS_AVX2: usize = 16;
 
     /// 16 floats at a time.
-    pub(in super::super) const AVX512: MicroKernel =
-        MicroKernel { rows: ROWS, columns: COLUMNS, words: Words::F32, code: avx512_f32_tile };
+    pub(in super::super) const AVX512: MicroKernel = MicroKernel {
+        rows: ROWS,
+        columns: COLUMNS,
+        words: Words::F32,
+        code: avx512_f32_tile::<ROWS>,
+        few_rows: &[avx512_f32_tile::<1>, avx512_f32_tile::<2>, avx512_f32_tile::<3>, avx512_f32_tile::<4>],
+    };
 
     /// 16 pairs of bf16 at a time.
-    pub(in super::super) const AVX512_BF16: MicroKernel =
-        MicroKernel { rows: ROWS, columns: COLUMNS, words: Words::Pairs, code: avx512_bf16_tile };
+    pub(in super::super) const AVX512_BF16: MicroKernel = MicroKernel {
+        rows: ROWS,
+        columns: COLUMNS,
+        words: Words::Pairs,
+        code: avx512_bf16_tile::<ROWS>,
+        few_rows: &[
+            avx512_bf16_tile::<1>,
+            avx512_bf16_tile::<2>,
+            avx512_bf16_tile::<3>,
+            avx512_bf16_tile::<4>,
+        ],
+    };
 
     /// 8 floats at a time.
-    pub(in super::super) const AVX2: MicroKernel =
-        MicroKernel { rows: ROWS_AVX2, columns: COLUMNS_AVX2, words: Words::F32, code: avx2_tile };
+    pub(in super::super) const AVX2: MicroKernel = MicroKernel {
+        rows: ROWS_AVX2,
+        columns: COLUMNS_AVX2,
+        words: Words::F32,
+        code: avx2_tile::<ROWS_AVX2>,
+        few_rows: &[avx2_tile::<1>, avx2_tile::<2>, avx2_tile::<3>, avx2_tile::<4>],
+    };
 
     /// Four tiles of 16 x 16, two of either operand.
     pub(in super::super) const AMX: MicroKernel =
-        MicroKernel { rows: 32, columns: 32, words: Words::Pairs, code: amx_tile };
+        MicroKernel { rows: 32, columns: 32, words: Words::Pairs, code: amx_tile, few_rows: &[] };
 
     /// # Safety
     /// AMX is usable, and as [`MicroKernel::tile`] promises.
@@ -190,7 +220,7 @@ mod x86 {
             /// # Safety
             /// The processor has the features, and as [`MicroKernel::tile`] promises.
             #[target_feature(enable = $features)]
-            unsafe fn $name(
+            unsafe fn $name<const ROWS: usize>(
                 blocks: usize,
                 mut a: *const u32,
                 mut b: *const u32,
@@ -249,7 +279,7 @@ mod x86 {
     /// # Safety
     /// The processor has AVX2 and FMA, and as [`MicroKernel::tile`] promises.
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn avx2_tile(
+    unsafe fn avx2_tile<const ROWS: usize>(
         blocks: usize,
         left: *const u32,
         right: *const u32,
@@ -262,7 +292,7 @@ mod x86 {
         // SAFETY: the caller promises that `blocks` blocks of either operand, the bias and the tile of the result are
         // there; loads and stores need no alignment; any 32 bits are an f32.
         unsafe {
-            let mut sums = [[_mm256_setzero_ps(); 2]; ROWS_AVX2];
+            let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
             match start {
                 StartKind::Zero => {}
                 StartKind::Result => {
@@ -271,7 +301,7 @@ mod x86 {
                     }
                 }
                 StartKind::Bias => {
-                    sums = [[0, 8].map(|column| _mm256_loadu_ps(bias.add(column))); ROWS_AVX2];
+                    sums = [[0, 8].map(|column| _mm256_loadu_ps(bias.add(column))); ROWS];
                 }
             }
             for _ in 0..blocks {
@@ -284,7 +314,7 @@ mod x86 {
                         }
                     }
                 }
-                a = a.add(ROWS_AVX2 * BLOCK);
+                a = a.add(ROWS * BLOCK);
                 b = b.add(COLUMNS_AVX2 * BLOCK);
             }
             for (row, sums) in sums.iter().enumerate() {

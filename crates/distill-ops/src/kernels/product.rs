@@ -144,6 +144,9 @@ const BLOCKS_AT_ONCE: usize = 48;
 /// Rows that [`PackedRight::activated`] has at once; a multiple of every block.
 const ACTIVATED_ROWS: usize = 64;
 
+/// Tasks for each thread where columns are shared out.
+const TASKS_PER_THREAD: usize = 4;
+
 /// Panels of columns that one task packs.
 const PANELS_PER_TASK: usize = 8;
 
@@ -218,27 +221,28 @@ pub(crate) fn product_packed(
     onto: Onto<'_>,
     activated: Activated<'_>,
 ) -> Vec<f32> {
-    assert_eq!(a.columns, b.k, "the summed dimensions differ");
     let mut result = uninitialised(a.rows * b.columns);
-    if result.is_empty() {
-        return result;
-    }
-    let kernel = kernel(b.precision);
-    let columns = b.columns;
-    let work = Work { kernel, a, b, onto, activated };
-    let rows = ROWS_PER_TASK;
-    debug_assert!(rows.is_multiple_of(kernel.rows), "a task has whole panels");
-    if a.rows * b.columns * a.columns < SERIAL_PRODUCT {
-        work.rows(0, &mut result);
-    } else if a.rows < 4 * rows && b.columns > kernel.columns {
-        // Few rows, as in a single text: the columns are shared out instead.
-        work.column_tasks(&mut result);
-    } else {
-        result.par_chunks_mut(rows * columns).enumerate().for_each(|(task, result)| {
-            work.rows(task * rows, result);
-        });
-    }
+    let kernel = kernel(b.precision).for_rows(a.rows);
+    Work { kernel, a, b, base: Base::New(onto), activated }.multiply(&mut result);
     result
+}
+
+/// Adds `a · b` to `result`: the sum over `k` goes on where it stood, as if both parts of it had been one product.
+///
+/// # Shapes
+/// As [`product`]; `result`: `[rows, columns]`
+pub(crate) fn add_product(result: &mut [f32], a: Matrix<'_>, b: &PackedRight) {
+    let kernel = kernel(b.precision);
+    Work { kernel, a, b, base: Base::Result, activated: Activated::No }.multiply(result);
+}
+
+/// What the result holds before.
+#[derive(Debug, Clone, Copy)]
+enum Base<'a> {
+    /// Nothing of worth.
+    New(Onto<'a>),
+    /// A sum to go on with.
+    Result,
 }
 
 /// A product under way.
@@ -247,11 +251,44 @@ struct Work<'a> {
     kernel: MicroKernel,
     a: Matrix<'a>,
     b: &'a PackedRight,
-    onto: Onto<'a>,
+    base: Base<'a>,
     activated: Activated<'a>,
 }
 
 impl Work<'_> {
+    fn multiply(&self, result: &mut [f32]) {
+        assert_eq!(self.a.columns, self.b.k, "the summed dimensions differ");
+        assert_eq!(result.len(), self.a.rows * self.b.columns);
+        if result.is_empty() {
+            return;
+        }
+        let rows = self.a.rows;
+        let few_rows = rows < 4 * ROWS_PER_TASK && rows < ROWS_PER_TASK * rayon::current_num_threads();
+        if rows * self.b.columns * self.a.columns < SERIAL_PRODUCT {
+            self.rows(0, result);
+        } else if few_rows && self.b.columns > self.kernel.columns && matches!(self.base, Base::New(_)) {
+            // As in a single text: the columns are shared out instead.
+            self.column_tasks(result);
+        } else {
+            self.row_tasks(result);
+        }
+    }
+
+    /// Tasks of at most [`ROWS_PER_TASK`] rows, whole panels of them as evenly as may be: no thread waits for long.
+    fn row_tasks(&self, result: &mut [f32]) {
+        let (rows, panels) = (self.a.rows, self.a.rows.div_ceil(self.kernel.rows));
+        let tasks = rows.div_ceil(ROWS_PER_TASK).next_multiple_of(rayon::current_num_threads());
+        let first = |task: usize| rows.min(task * panels / tasks * self.kernel.rows);
+        let mut parts = Vec::with_capacity(tasks);
+        let mut rest = result;
+        for task in 0..tasks {
+            let (part, more) = rest.split_at_mut((first(task + 1) - first(task)) * self.b.columns);
+            parts.push((first(task), part));
+            rest = more;
+        }
+        parts.into_par_iter().for_each(|(first, part)| self.rows(first, part));
+    }
+
     fn blocks(&self) -> usize {
         self.kernel.words.blocks(self.a.columns)
     }
@@ -340,27 +377,39 @@ impl Work<'_> {
 
     /// All rows, each task with some panels of columns, put together at the end.
     fn column_tasks(&self, result: &mut [f32]) {
-        let columns = self.b.columns;
+        let (rows, columns) = (self.a.rows, self.b.columns);
         let mut buffer = LEFT.take();
-        let left = self.room(self.a.rows, &mut buffer);
+        let left = self.room(rows, &mut buffer);
         self.pack_all(left);
         let left = &*left;
         let panels = columns.div_ceil(self.kernel.columns);
-        let width = self.kernel.columns;
-        let strips: Vec<Vec<f32>> = (0..panels)
-            .into_par_iter()
-            .map(|panel| {
-                let mut strip = uninitialised(self.a.rows * width);
+        let panels_per_task = panels.div_ceil(TASKS_PER_THREAD * rayon::current_num_threads());
+        let width = panels_per_task * self.kernel.columns;
+        let strip = |task: usize, strip: &mut [f32]| {
+            let stride = width.min(columns - task * width);
+            for panel in 0..stride.div_ceil(self.kernel.columns) {
+                let at = panel * self.kernel.columns;
                 for blocks in self.block_ranges() {
-                    self.panel_of_columns(left, panel, blocks, &mut strip, width, 0);
+                    self.panel_of_columns(left, task * panels_per_task + panel, blocks, strip, stride, at);
                 }
-                strip
-            })
-            .collect();
-        for (panel, strip) in strips.iter().enumerate() {
-            let live = width.min(columns - panel * width);
-            for (row, strip) in result.chunks_mut(columns).zip(strip.chunks(width)) {
-                row[panel * width..panel * width + live].copy_from_slice(&strip[..live]);
+            }
+        };
+        if rows == 1 {
+            result.par_chunks_mut(width).enumerate().for_each(|(task, result)| strip(task, result));
+        } else {
+            let strips: Vec<Vec<f32>> = (0..columns.div_ceil(width))
+                .into_par_iter()
+                .map(|task| {
+                    let mut values = uninitialised(rows * width.min(columns - task * width));
+                    strip(task, &mut values);
+                    values
+                })
+                .collect();
+            for (task, strip) in strips.iter().enumerate() {
+                let stride = strip.len() / rows;
+                for (row, strip) in result.chunks_mut(columns).zip(strip.chunks(stride)) {
+                    row[task * width..][..stride].copy_from_slice(strip);
+                }
             }
         }
         LEFT.replace(buffer);
@@ -387,10 +436,11 @@ impl Work<'_> {
         let first_column = panel * kernel.columns;
         let live = kernel.columns.min(stride - at).min(self.b.columns - first_column);
         let mut padded_bias = [0f32; LARGEST_TILE_COLUMNS];
-        let start = match self.onto {
+        let start = match self.base {
             _ if blocks.start > 0 => Start::Result,
-            Onto::Nothing => Start::Zero,
-            Onto::Bias(bias) => {
+            Base::Result => Start::Result,
+            Base::New(Onto::Nothing) => Start::Zero,
+            Base::New(Onto::Bias(bias)) => {
                 padded_bias[..live].copy_from_slice(&bias[first_column..first_column + live]);
                 Start::Bias(&padded_bias)
             }
@@ -553,6 +603,49 @@ mod tests {
                 assert_eq!(product(precision, left, right, Onto::Nothing, slope), expected);
                 let packed = PackedRight::activated(precision, left, curve);
                 assert_eq!(packed.words, PackedRight::new(precision, plain).words);
+            }
+        }
+    }
+
+    #[test]
+    fn a_sum_in_parts_is_that_of_one_product_to_the_bit() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            for [m, k, n] in [[5, 96, 7], [130, 224, 50], [500, 128, 70]] {
+                let (a, b) = (numbers(k * m, 1), numbers(k * n, 2));
+                let whole = product(
+                    precision,
+                    Matrix::new(&a, k, m).transposed(),
+                    Matrix::new(&b, k, n),
+                    Onto::Nothing,
+                    Activated::No,
+                );
+                let mut sum = vec![0.0; m * n];
+                for first in (0..k).step_by(64) {
+                    let rows = 64.min(k - first);
+                    let left = Matrix::new(&a[first * m..(first + rows) * m], rows, m).transposed();
+                    let right = Matrix::new(&b[first * n..(first + rows) * n], rows, n);
+                    add_product(&mut sum, left, &PackedRight::new(precision, right));
+                }
+                assert_eq!(sum, whole);
+            }
+        }
+    }
+
+    /// To the bit: the same sums in the same order.
+    #[test]
+    fn few_rows_are_multiplied_as_among_many() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            for [k, n] in [[20, 7], [100, 64], [300, 1000], [1700, 200]] {
+                let (a, b, bias) = (numbers(40 * k, 1), numbers(k * n, 2), numbers(n, 3));
+                let packed = PackedRight::new(precision, Matrix::new(&b, k, n));
+                let product = |rows: usize| {
+                    let a = Matrix::new(&a[..rows * k], rows, k);
+                    product_packed(a, &packed, Onto::Bias(&bias), Activated::No)
+                };
+                let many = product(40);
+                for rows in 1..=5 {
+                    assert_eq!(product(rows), many[..rows * n]);
+                }
             }
         }
     }

@@ -22,6 +22,13 @@ pub(crate) fn column_sums(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     }))
 }
 
+/// `x · factor` in place.
+pub(crate) fn scale_all(x: &mut [f32], factor: f32) {
+    if factor != 1.0 {
+        each_piece(x.chunks_mut(PIECE), |x| scale(x, factor));
+    }
+}
+
 /// The sum of vectors of one length, first to last; empty for no vectors.
 pub(crate) fn in_order(parts: Vec<Vec<f32>>) -> Vec<f32> {
     let mut parts = parts.into_iter();
@@ -35,6 +42,7 @@ pub(crate) fn in_order(parts: Vec<Vec<f32>>) -> Vec<f32> {
 for_each_isa! { fn squares(x: &[f32]) -> f64 = squares_body }
 for_each_isa! { fn add_rows(x: &[f32], sums: &mut [f32]) = add_rows_body }
 for_each_isa! { fn add(a: &mut [f32], b: &[f32]) = add_body }
+for_each_isa! { fn scale(x: &mut [f32], factor: f32) = scale_body }
 #[inline(always)]
 fn squares_body<const FMA: bool>(x: &[f32]) -> f64 {
     const LANES: usize = 32;
@@ -73,6 +81,13 @@ fn add_rows_body<const FMA: bool>(x: &[f32], sums: &mut [f32]) {
 fn add_body<const FMA: bool>(a: &mut [f32], b: &[f32]) {
     for (a, b) in a.iter_mut().zip(b) {
         *a += b;
+    }
+}
+
+#[inline(always)]
+fn scale_body<const FMA: bool>(x: &mut [f32], factor: f32) {
+    for x in x {
+        *x *= factor;
     }
 }
 
