@@ -15,7 +15,8 @@ use crate::architecture::{Architecture, ENCODER_TASKS};
 use crate::config::{read_keys, read_scratch};
 use crate::layer_context::LayerContext;
 use crate::layer_output::{Kept, LayerOutput, Tokens, Wanted};
-use crate::layers::{Embedding, LayerNorm, Linear, first_token, self_attention, tied_logits};
+use crate::layers::{Embedding, LayerNorm, Linear, first_token, self_attention};
+use crate::logits::Logits;
 use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
 use crate::weights::{Init, Weights};
 use crate::{EncoderConfig, Task};
@@ -393,7 +394,9 @@ impl Forward for AlbertForSequenceClassification {
     fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
         let pooler_output = self.albert.pooled(last, dropout);
         let pooled = pooler_output.clone().unwrap_or_else(|| first_token(last.clone()));
-        let logits = self.classifier.forward(dropout.apply(pooled, self.classifier_dropout_prob), dropout);
+        let logits = Logits::computed(
+            self.classifier.forward(dropout.apply(pooled, self.classifier_dropout_prob), dropout),
+        );
         HeadOutput { logits, pooler_output }
     }
 }
@@ -443,7 +446,7 @@ impl Forward for AlbertForMaskedLM {
         let head = &self.predictions;
         let x = head.LayerNorm.forward(head.hidden_act.forward(head.dense.forward(last.clone(), dropout)));
         let table = self.albert.embeddings.word_embeddings.table();
-        HeadOutput { logits: tied_logits(x, table, Some(head.bias.val())), pooler_output: None }
+        HeadOutput { logits: Logits::of_hidden(x, table, Some(head.bias.val())), pooler_output: None }
     }
 }
 

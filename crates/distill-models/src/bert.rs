@@ -16,7 +16,8 @@ use crate::bert_encoder::{BertEncoder, depth};
 use crate::config::{read_keys, read_scratch};
 use crate::layer_context::LayerContext;
 use crate::layer_output::{LayerOutput, Tokens, Wanted};
-use crate::layers::{Embedding, LayerNorm, Linear, first_token, tied_logits};
+use crate::layers::{Embedding, LayerNorm, Linear, first_token};
+use crate::logits::Logits;
 use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
 use crate::weights::{Init, Weights};
 use crate::{EncoderConfig, Task};
@@ -230,7 +231,9 @@ impl Forward for BertForSequenceClassification {
     fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
         let pooler_output = self.bert.pooled(last, dropout);
         let pooled = pooler_output.clone().unwrap_or_else(|| first_token(last.clone()));
-        let logits = self.classifier.forward(dropout.apply(pooled, self.classifier_dropout), dropout);
+        let logits = Logits::computed(
+            self.classifier.forward(dropout.apply(pooled, self.classifier_dropout), dropout),
+        );
         HeadOutput { logits, pooler_output }
     }
 }
@@ -295,6 +298,6 @@ impl Forward for BertForMaskedLM {
         let x = head.hidden_act.forward(head.transform.dense.forward(last.clone(), dropout));
         let x = head.transform.LayerNorm.forward(x);
         let table = self.bert.embeddings.word_embeddings.table();
-        HeadOutput { logits: tied_logits(x, table, Some(head.bias.val())), pooler_output: None }
+        HeadOutput { logits: Logits::of_hidden(x, table, Some(head.bias.val())), pooler_output: None }
     }
 }

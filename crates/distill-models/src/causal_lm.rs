@@ -39,7 +39,7 @@ pub(crate) fn next_logits(model: &impl Forward, input: &ModelInput, cache: &mut 
     drop(context);
     *cache = held.into_inner();
     cache.advance(new);
-    model.head(&last, &mut dropout).logits
+    model.head(&last, &mut dropout).logits.tensor()
 }
 
 /// The place of each token of rows that are padded on the left, after `before` tokens; padding stands at 0.

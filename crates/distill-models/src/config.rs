@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::architecture::{Architecture, TaskKind, find};
 use crate::atomic::write_atomically;
 use crate::model::Model;
+use crate::tensor_file::StoredDtype;
 use crate::weights::Weights;
 use crate::{ARCHITECTURES, ModelError};
 
@@ -298,7 +299,14 @@ impl ModelConfig {
     /// # Errors
     /// [`ModelError::Io`].
     pub fn write(&self, folder: &Path) -> Result<(), ModelError> {
-        let text = format!("{:#}\n", self.to_json());
+        self.write_for(folder, StoredDtype::F32)
+    }
+
+    /// The same for weights that are stored as `dtype`.
+    pub(crate) fn write_for(&self, folder: &Path, dtype: StoredDtype) -> Result<(), ModelError> {
+        let mut keys = self.to_json();
+        keys["dtype"] = json!(dtype.torch_name());
+        let text = format!("{keys:#}\n");
         write_atomically(&folder.join(CONFIG), |file| file.write_all(text.as_bytes()))
     }
 }

@@ -17,7 +17,8 @@ use crate::bert_encoder::depth;
 use crate::config::{Checks, read_keys, read_scratch};
 use crate::layer_context::LayerContext;
 use crate::layer_output::{LayerOutput, Tokens, Wanted};
-use crate::layers::{Embedding, LayerNorm, Linear, first_token, self_attention, tied_logits};
+use crate::layers::{Embedding, LayerNorm, Linear, first_token, self_attention};
+use crate::logits::Logits;
 use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
 use crate::weights::{Init, Weights};
 use crate::{ConfigError, EncoderConfig, Task};
@@ -436,7 +437,8 @@ impl Forward for DistilBertForSequenceClassification {
     /// There is no pooler.
     fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
         let x = activation::relu(self.pre_classifier.forward(first_token(last.clone()), dropout));
-        let logits = self.classifier.forward(dropout.apply(x, self.seq_classif_dropout), dropout);
+        let logits =
+            Logits::computed(self.classifier.forward(dropout.apply(x, self.seq_classif_dropout), dropout));
         HeadOutput { logits, pooler_output: None }
     }
 }
@@ -471,7 +473,7 @@ impl Forward for DistilBertForMaskedLM {
         let x = self.vocab_layer_norm.forward(x);
         let table = self.distilbert.embeddings.word_embeddings.table();
         HeadOutput {
-            logits: tied_logits(x, table, Some(self.vocab_projector.bias.val())),
+            logits: Logits::of_hidden(x, table, Some(self.vocab_projector.bias.val())),
             pooler_output: None,
         }
     }

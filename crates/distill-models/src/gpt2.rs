@@ -17,7 +17,8 @@ use crate::config::{Checks, read_keys, read_scratch};
 use crate::key_value_cache::KeyValueCache;
 use crate::layer_context::LayerContext;
 use crate::layer_output::{Kept, LayerOutput, Tokens, Wanted};
-use crate::layers::{Embedding, LayerNorm, Linear, join_heads, split_heads, tied_logits};
+use crate::layers::{Embedding, LayerNorm, Linear, join_heads, split_heads};
+use crate::logits::Logits;
 use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
 use crate::weights::{Init, Weights};
 use crate::{ConfigError, EncoderConfig, Task};
@@ -454,11 +455,8 @@ impl Forward for GPT2LMHeadModel {
 
     fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
         let logits = match &self.lm_head {
-            Some(head) => {
-                let [batch, seq, width] = last.dims();
-                head.forward(last.clone().reshape([batch * seq, width]), dropout)
-            }
-            None => tied_logits(last.clone(), self.transformer.wte.table(), None),
+            Some(head) => head.logits(last.clone(), dropout),
+            None => Logits::of_hidden(last.clone(), self.transformer.wte.table(), None),
         };
         HeadOutput { logits, pooler_output: None }
     }

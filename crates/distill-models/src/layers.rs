@@ -7,6 +7,7 @@ use burn::tensor::{Int, Tensor};
 use distill_ops::{Activation, AttentionBias, Dropout, attention};
 
 use crate::layer_output::{Kept, Wanted};
+use crate::logits::Logits;
 use crate::lora::{LoraFactor, LoraSettings};
 use crate::weights::{Init, Weights};
 
@@ -108,6 +109,15 @@ impl Linear {
             Layout::OutIn => distill_ops::linear(x, self.weight.val(), self.bias()),
             Layout::InOut => distill_ops::linear_in_out(x, self.weight.val(), self.bias()),
         }
+    }
+
+    /// As the output layer over a vocabulary: its logits, computed only where somebody looks at all of them.
+    pub(crate) fn logits(&self, hidden: Tensor<3>, dropout: &mut Dropout) -> Logits {
+        if self.lora.is_some() || self.layout == Layout::InOut {
+            let [batch, seq, width] = hidden.dims();
+            return Logits::computed(self.forward(hidden.reshape([batch * seq, width]), dropout));
+        }
+        Logits::of_hidden(hidden, self.weight.val(), self.bias())
     }
 
     fn bias(&self) -> Option<Tensor<1>> {
@@ -243,10 +253,4 @@ pub(crate) fn self_attention(
 pub(crate) fn first_token(x: Tensor<3>) -> Tensor<2> {
     let [batch, _, hidden] = x.dims();
     x.narrow(1, 0, 1).reshape([batch, hidden])
-}
-
-/// The logits of every token over the vocabulary, by the transposed word embeddings: `[batch · seq, vocab]`.
-pub(crate) fn tied_logits(x: Tensor<3>, table: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    let [batch, seq, width] = x.dims();
-    distill_ops::linear(x.reshape([batch * seq, width]), table, bias)
 }

@@ -26,6 +26,7 @@ mod layer_set;
 mod layers;
 mod llama;
 mod llama_config;
+mod logits;
 mod lora;
 mod loss;
 mod model;
@@ -37,6 +38,7 @@ mod t5;
 mod t5_config;
 mod tensor_file;
 mod weights;
+mod weights_file;
 
 pub use adapter_file::{AdapterConfig, is_adapter};
 pub use architecture::{Architecture, TaskKind, find};
@@ -54,8 +56,9 @@ pub use pretrained::{
 pub use student::{
     LayerChoice, StudentError, StudentReport, StudentRequest, student_config, student_from_teacher,
 };
-pub use tensor_file::{TensorFileContent, read_safetensors, write_safetensors};
+pub use tensor_file::{StoredDtype, TensorFileContent, read_safetensors, write_safetensors};
 pub use weights::{HeadPolicy, LoadReport, normal as normal_values};
+pub use weights_file::WeightsFormat;
 
 /// Every architecture, by the name that `model_type` and recipes use.
 pub const ARCHITECTURES: &[Architecture] = &[

@@ -15,8 +15,9 @@ use crate::config::read_scratch;
 use crate::key_value_cache::KeyValueCache;
 use crate::layer_context::LayerContext;
 use crate::layer_output::{Kept, LayerOutput, Tokens, Wanted};
-use crate::layers::{Embedding, Linear, RmsNorm, join_heads, tied_logits};
+use crate::layers::{Embedding, Linear, RmsNorm, join_heads};
 use crate::llama_config::{LlamaConfig, LlamaScratch};
+use crate::logits::Logits;
 use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
 use crate::rotary_embedding::RotaryEmbedding;
 use crate::weights::Weights;
@@ -360,11 +361,8 @@ impl Forward for LlamaForCausalLM {
 
     fn head(&self, last: &Tensor<3>, dropout: &mut Dropout) -> HeadOutput {
         let logits = match &self.lm_head {
-            Some(head) => {
-                let [batch, seq, width] = last.dims();
-                head.forward(last.clone().reshape([batch * seq, width]), dropout)
-            }
-            None => tied_logits(last.clone(), self.model.embed_tokens.table(), None),
+            Some(head) => head.logits(last.clone(), dropout),
+            None => Logits::of_hidden(last.clone(), self.model.embed_tokens.table(), None),
         };
         HeadOutput { logits, pooler_output: None }
     }

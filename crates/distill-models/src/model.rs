@@ -2,11 +2,12 @@
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
-use distill_ops::{AttentionBias, Dropout, Scores};
+use distill_ops::{AttentionBias, CrossEntropy, Dropout, Scores, TokenLoss};
 
 use crate::key_value_cache::KeyValueCache;
 use crate::layer_context::LayerContext;
 use crate::layer_output::{Kept, LayerOutput, Tokens, Wanted};
+use crate::logits::Logits;
 use crate::{Layers, Loss, gradient_checkpointing};
 
 /// One batch, on the host and on the device.
@@ -152,9 +153,7 @@ pub enum Activations {
 /// What a forward pass returns.
 #[derive(Debug, Clone)]
 pub struct ModelOutput {
-    /// Before softmax. Classification: `[batch, num_labels]`; language models: `[batch · seq, vocab]`, of an
-    /// encoder-decoder for the tokens of its target.
-    pub logits: Tensor<2>,
+    pub(crate) logits: Logits,
     /// After the last layer, and its norm where the architecture has one there, `[batch, seq, hidden]`; of an
     /// encoder-decoder its encoder's. Where asked for.
     pub last_hidden_state: Option<Tensor<3>>,
@@ -171,6 +170,43 @@ pub struct ModelOutput {
     ///
     /// A layer of ALBERT that is a group of several hands out what the last of them computed, scores too.
     pub queries_keys_values: Vec<[Tensor<3>; 3]>,
+}
+
+impl ModelOutput {
+    /// Before softmax. Classification: `[batch, num_labels]`; language models: `[batch · seq, vocab]`, of an
+    /// encoder-decoder for the tokens of its target. Those of a vocabulary are computed at every call.
+    pub fn logits(&self) -> Tensor<2> {
+        self.logits.tensor()
+    }
+
+    /// The same numbers where a student's graph is; nothing flows back through them.
+    #[must_use]
+    pub fn lifted(self) -> Self {
+        let all = |states: Vec<Tensor<3>>| states.into_iter().map(Tensor::autodiff).collect();
+        Self {
+            logits: self.logits.lifted(),
+            last_hidden_state: self.last_hidden_state.map(Tensor::autodiff),
+            pooler_output: self.pooler_output.map(Tensor::autodiff),
+            hidden_states: self.hidden_states.map(all),
+            attention_scores: self.attention_scores.into_iter().map(Tensor::autodiff).collect(),
+            queries_keys_values: self
+                .queries_keys_values
+                .into_iter()
+                .map(|of| of.map(Tensor::autodiff))
+                .collect(),
+        }
+    }
+
+    /// Cross entropy of the logits with `labels`, one a row, −100 = ignored; what
+    /// [`distill_ops::cross_entropy`] makes of [`logits`](Self::logits), for less work and memory.
+    pub fn cross_entropy(&self, labels: &[i64], label_smoothing: f64) -> CrossEntropy {
+        self.logits.cross_entropy(labels, label_smoothing)
+    }
+
+    /// The loss of each row whose label is not −100, and whether its largest logit is the label's; without gradients.
+    pub fn token_losses(&self, labels: &[i64]) -> Vec<Option<TokenLoss>> {
+        self.logits.token_losses(labels)
+    }
 }
 
 /// A parameter as a checkpoint knows it.
@@ -269,7 +305,7 @@ pub(crate) trait Encoder {
 
 /// What a task makes of the last hidden state.
 pub(crate) struct HeadOutput {
-    pub(crate) logits: Tensor<2>,
+    pub(crate) logits: Logits,
     pub(crate) pooler_output: Option<Tensor<2>>,
 }
 

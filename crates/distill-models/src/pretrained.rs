@@ -7,11 +7,11 @@ use burn::tensor::Device;
 use serde_json::{Value, json};
 
 use crate::adapter_file::{AdapterConfig, AdapterFile};
-use crate::checkpoint::{Checkpoint, WEIGHTS};
+use crate::checkpoint::Checkpoint;
 use crate::lora::{LoraConfig, is_factor};
 use crate::model::Model;
-use crate::tensor_file::write_safetensors;
 use crate::weights::{HeadPolicy, LoadReport, Weights};
+use crate::weights_file::{WeightsFormat, write_weights};
 use crate::{Architecture, ConfigError, ModelConfig, ModelError, Task, TaskKind};
 
 /// What a checkpoint is to become.
@@ -163,15 +163,19 @@ pub fn save_without(
 ) -> Result<(), ModelError> {
     std::fs::create_dir_all(folder).map_err(ModelError::io("create", folder))?;
     config.write(folder)?;
-    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_safetensors(&folder.join(WEIGHTS), to_host(model, skip), &metadata)
+    write_weights(folder, to_host(model, skip), WeightsFormat::default())
 }
 
 /// Writes the model with its adapters made part of the weights that they belong to: `W + scaling · B A`.
 ///
 /// # Errors
 /// [`ModelError::Io`].
-pub fn save_merged(loaded: &Loaded, config: &ModelConfig, folder: &Path) -> Result<(), ModelError> {
+pub fn save_merged(
+    loaded: &Loaded,
+    config: &ModelConfig,
+    folder: &Path,
+    format: WeightsFormat,
+) -> Result<(), ModelError> {
     let scaling = loaded.lora.as_ref().map_or(0.0, LoraConfig::scaling);
     let mut tensors = parameters_to_host(loaded.model.as_ref());
     let mut factors = BTreeMap::new();
@@ -200,9 +204,8 @@ pub fn save_merged(loaded: &Loaded, config: &ModelConfig, folder: &Path) -> Resu
         }
     }
     std::fs::create_dir_all(folder).map_err(ModelError::io("create", folder))?;
-    config.write(folder)?;
-    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_safetensors(&folder.join(WEIGHTS), tensors, &metadata)
+    config.write_for(folder, format.dtype)?;
+    write_weights(folder, tensors, format)
 }
 
 /// Every parameter's name, shape and numbers, in parameter order.

@@ -17,7 +17,8 @@ use crate::bert_encoder::{BertEncoder, depth};
 use crate::config::{read_keys, read_scratch};
 use crate::layer_context::LayerContext;
 use crate::layer_output::{LayerOutput, Tokens, Wanted};
-use crate::layers::{Embedding, LayerNorm, Linear, first_token, tied_logits};
+use crate::layers::{Embedding, LayerNorm, Linear, first_token};
+use crate::logits::Logits;
 use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel, upload};
 use crate::weights::{Init, Weights};
 use crate::{ConfigError, EncoderConfig, Task};
@@ -296,7 +297,7 @@ impl Forward for RobertaForSequenceClassification {
         let x = dropout.apply(first_token(last.clone()), head.classifier_dropout);
         let x = head.dense.forward(x, dropout).tanh();
         let x = dropout.apply(x, head.classifier_dropout);
-        HeadOutput { logits: head.out_proj.forward(x, dropout), pooler_output: None }
+        HeadOutput { logits: Logits::computed(head.out_proj.forward(x, dropout)), pooler_output: None }
     }
 }
 
@@ -327,7 +328,7 @@ impl Forward for RobertaForMaskedLM {
         let x = gelu(self.lm_head.dense.forward(last.clone(), dropout));
         let x = self.lm_head.layer_norm.forward(x);
         let table = self.roberta.embeddings.word_embeddings.table();
-        HeadOutput { logits: tied_logits(x, table, Some(self.lm_head.bias.val())), pooler_output: None }
+        HeadOutput { logits: Logits::of_hidden(x, table, Some(self.lm_head.bias.val())), pooler_output: None }
     }
 }
 

@@ -21,7 +21,8 @@ use crate::config::{read_keys, read_scratch};
 use crate::key_value_cache::KeyValueCache;
 use crate::layer_context::{DecoderContext, LayerContext};
 use crate::layer_output::{Kept, LayerOutput, Tokens, Wanted};
-use crate::layers::{Embedding, Linear, RmsNorm, join_heads, split_heads, tied_logits};
+use crate::layers::{Embedding, Linear, RmsNorm, join_heads, split_heads};
+use crate::logits::Logits;
 use crate::model::{
     Encoder, Forward, ForwardOptions, HeadOutput, Model, ModelInput, ModelOutput, ModuleModel,
 };
@@ -575,16 +576,13 @@ impl T5Dense {
 }
 
 impl T5ForConditionalGeneration {
-    fn logits(&self, target: Tensor<3>, dropout: &mut Dropout) -> Tensor<2> {
+    fn logits(&self, target: Tensor<3>, dropout: &mut Dropout) -> Logits {
         let normed = self.decoder.final_layer_norm.forward(target);
         let last = dropout.apply(normed, self.dropout_rate);
         let last = if self.scale == 1.0 { last } else { last * self.scale };
         match &self.lm_head {
-            Some(head) => {
-                let [batch, seq, width] = last.dims();
-                head.forward(last.reshape([batch * seq, width]), dropout)
-            }
-            None => tied_logits(last, self.shared.table(), None),
+            Some(head) => head.logits(last, dropout),
+            None => Logits::of_hidden(last, self.shared.table(), None),
         }
     }
 }
@@ -665,6 +663,6 @@ impl Forward for T5ForConditionalGeneration {
         drop(context);
         *cache = held.into_inner();
         cache.advance(new);
-        Some(self.logits(Tokens::Last.of(&hidden), &mut dropout))
+        Some(self.logits(Tokens::Last.of(&hidden), &mut dropout).tensor())
     }
 }

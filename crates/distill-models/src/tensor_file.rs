@@ -147,11 +147,68 @@ pub fn read_safetensors(path: &Path) -> Result<TensorFileContent, ModelError> {
 /// [`ModelError::Io`]; [`ModelError::Corrupt`] if a shape and its numbers disagree or a name occurs twice.
 pub fn write_safetensors(
     path: &Path,
-    mut tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
+    tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
     metadata: &BTreeMap<String, String>,
 ) -> Result<(), ModelError> {
+    write_tensors(path, tensors, metadata, StoredDtype::F32)
+}
+
+/// What numbers are stored as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoredDtype {
+    /// As they are.
+    F32,
+    /// Rounded to IEEE half precision.
+    F16,
+    /// Rounded to bfloat16.
+    Bf16,
+}
+
+impl StoredDtype {
+    /// Bytes of a number.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    /// The name in safetensors headers.
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+        }
+    }
+
+    /// The name in `config.json`.
+    pub(crate) fn torch_name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
+        }
+    }
+
+    fn write(self, values: &[f32], bytes: &mut Vec<u8>) {
+        match self {
+            Self::F32 => bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())),
+            Self::F16 => bytes.extend(values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes())),
+            Self::Bf16 => bytes.extend(values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes())),
+        }
+    }
+}
+
+/// [`write_safetensors`] with the numbers rounded to `dtype`.
+pub(crate) fn write_tensors(
+    path: &Path,
+    mut tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
+    metadata: &BTreeMap<String, String>,
+    dtype: StoredDtype,
+) -> Result<(), ModelError> {
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
-    let header = header(path, &tensors, metadata)?;
+    let header = header(path, &tensors, metadata, dtype)?;
     write_atomically(path, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(header.as_bytes())?;
@@ -159,7 +216,7 @@ pub fn write_safetensors(
         for (_, _, values) in &tensors {
             for values in values.chunks(1 << 16) {
                 bytes.clear();
-                bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+                dtype.write(values, &mut bytes);
                 file.write_all(&bytes)?;
             }
         }
@@ -171,6 +228,7 @@ fn header(
     path: &Path,
     tensors: &[(String, Vec<usize>, Vec<f32>)],
     metadata: &BTreeMap<String, String>,
+    dtype: StoredDtype,
 ) -> Result<String, ModelError> {
     let mut entries = serde_json::Map::new();
     if !metadata.is_empty() {
@@ -182,8 +240,8 @@ fn header(
             let reason = format!("tensor `{name}` of shape {shape:?} was given {} numbers", values.len());
             return Err(ModelError::corrupt(path, reason));
         }
-        let end = offset + values.len() * size_of::<f32>();
-        let entry = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [offset, end]});
+        let end = offset + values.len() * dtype.bytes();
+        let entry = serde_json::json!({"dtype": dtype.name(), "shape": shape, "data_offsets": [offset, end]});
         if entries.insert(name.clone(), entry).is_some() {
             return Err(ModelError::corrupt(path, format!("tensor `{name}` was given twice")));
         }

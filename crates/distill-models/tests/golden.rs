@@ -54,13 +54,12 @@ fn golden_logits_loss_and_gradient_norms() {
             let golden = json(&folder.join("golden.json"));
             let output = forward(&loaded, &reference);
 
-            let difference =
-                largest_difference(&values(output.logits.clone()), &reference.floats["logits"].1);
+            let difference = largest_difference(&values(output.logits()), &reference.floats["logits"].1);
             assert!(difference < LOGITS, "{place}: logits differ by {difference}");
             let (ids, mask, shape) = reference.batch();
             let input = ModelInput::new(&ids, &mask, None, shape, &loaded.model.device());
             let short = loaded.model.forward(&input, ForwardOptions::default(), &mut Dropout::off());
-            let difference = largest_difference(&values(short.logits), &reference.floats["logits"].1);
+            let difference = largest_difference(&values(short.logits()), &reference.floats["logits"].1);
             assert!(difference < LOGITS, "{place}: logits of the first token alone differ by {difference}");
             if let Some((_, expected)) = reference.floats.get("last_hidden_state") {
                 let difference =
@@ -77,7 +76,7 @@ fn golden_logits_loss_and_gradient_norms() {
             let labels = reference.integers["labels"].1.clone();
             let labels =
                 Tensor::<1, Int>::from_data(TensorData::new(labels.clone(), [labels.len()]), &device);
-            let loss = cross_entropy(output.logits, labels, 0.0);
+            let loss = cross_entropy(output.logits(), labels, 0.0);
             let loss = loss.sum / loss.count as f64;
             let expected = golden["loss"].as_f64().unwrap();
             let found = loss.clone().into_scalar::<f64>();

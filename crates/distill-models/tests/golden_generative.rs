@@ -89,8 +89,7 @@ fn golden_logits_loss_and_gradient_norms_of_generative_models() {
             let example = Example::new(&loaded, &reference);
             let output = example.forward(&loaded);
 
-            let difference =
-                largest_difference(&values(output.logits.clone()), &reference.floats["logits"].1);
+            let difference = largest_difference(&values(output.logits()), &reference.floats["logits"].1);
             assert!(difference < LOGITS, "{place}: logits differ by {difference}");
             let last = values(output.last_hidden_state.clone().unwrap());
             let difference = largest_difference(&last, &reference.floats["last_hidden_state"].1);
@@ -98,7 +97,7 @@ fn golden_logits_loss_and_gradient_norms_of_generative_models() {
             let states = output.hidden_states.unwrap();
             assert_eq!(largest_difference(&values(states.last().unwrap().clone()), &last), 0.0, "{place}");
 
-            let loss = example.loss(output.logits, &device);
+            let loss = example.loss(output.logits(), &device);
             let expected = golden["loss"].as_f64().unwrap();
             let found = loss.clone().into_scalar::<f64>();
             assert!((found - expected).abs() < LOSS, "{place}: loss {found}, expected {expected}");
@@ -126,7 +125,7 @@ fn golden_gradients_are_the_same_when_layers_are_computed_again() {
             let loaded = loaded(&folder, device.clone().autodiff());
             let example = Example::new(&loaded, &Reference::read(&folder.join("golden.safetensors")));
             let gradients = |activations| {
-                let mut loss = |output: ModelOutput| example.loss(output.logits, &device);
+                let mut loss = |output: ModelOutput| example.loss(output.logits(), &device);
                 let mut dropout = Dropout::new(1, 2, 3);
                 let options = ForwardOptions::default();
                 loaded.model.gradients_of(&example.input, options, activations, &mut dropout, &mut loss)
@@ -210,7 +209,7 @@ fn golden_cached_logits_are_those_of_a_whole_pass() {
                         _ => input(&row[..length + step]),
                     };
                     let whole = loaded.model.forward(&input, ForwardOptions::default(), &mut Dropout::off());
-                    let whole = values(whole.logits);
+                    let whole = values(whole.logits());
                     let difference = largest_difference(
                         &cached[index * vocab..(index + 1) * vocab],
                         &whole[whole.len() - vocab..],
@@ -273,7 +272,7 @@ fn golden_greedy_tokens_of_a_real_model() {
         let case = &golden["language_model_loss"];
         let ids = ids(&case["input_ids"]);
         let logits =
-            loaded.model.forward(&input(&ids), ForwardOptions::default(), &mut Dropout::off()).logits;
+            loaded.model.forward(&input(&ids), ForwardOptions::default(), &mut Dropout::off()).logits();
         let labels: Vec<i64> = ids[1..].iter().map(|&id| i64::from(id)).chain([IGNORED_LABEL]).collect();
         let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [ids.len()]), &device);
         let loss = cross_entropy(logits, labels, 0.0);

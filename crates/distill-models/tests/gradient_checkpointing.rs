@@ -42,7 +42,7 @@ fn input(device: &Device) -> ModelInput {
 
 /// Depends on everything that was asked for, and on each number in another way.
 fn loss(output: ModelOutput) -> Tensor<1> {
-    let mut loss = (output.logits.clone() * output.logits).sum();
+    let mut loss = (output.logits() * output.logits()).sum();
     for (n, hidden) in output.hidden_states.unwrap_or_default().into_iter().enumerate() {
         loss = loss + (hidden * (n as f32 + 0.5)).sin().sum();
     }

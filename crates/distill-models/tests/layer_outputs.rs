@@ -165,9 +165,9 @@ fn asking_for_more_changes_no_logits() {
         EVERYTHING,
     ];
     for_each_model(|model, what| {
-        let expected = values(forward(model, NOTHING).logits);
+        let expected = values(forward(model, NOTHING).logits());
         for options in options {
-            let difference = largest_difference(&values(forward(model, options).logits), &expected);
+            let difference = largest_difference(&values(forward(model, options).logits()), &expected);
             assert!(difference < 1e-5, "{what}: logits differ by {difference} with {options:?}");
         }
     });
@@ -206,6 +206,7 @@ impl Part {
     /// Of the first two layers unless it is of all.
     fn loss(self, output: ModelOutput) -> Tensor<1> {
         let mut terms = Vec::new();
+        let logits = matches!(self, Self::All).then(|| output.logits());
         for (n, scores) in output.attention_scores.into_iter().enumerate() {
             terms.push(weighted(scores, n));
         }
@@ -217,9 +218,7 @@ impl Part {
         for (n, state) in states.into_iter().take(count).enumerate() {
             terms.push(weighted(state, n + 5));
         }
-        if matches!(self, Self::All) {
-            terms.push(weighted(output.logits, 1));
-        }
+        terms.extend(logits.map(|logits| weighted(logits, 1)));
         Tensor::cat(terms, 0).sum()
     }
 }

@@ -39,7 +39,7 @@ fn logits(model: &dyn Model, dropout: &mut Dropout) -> Vec<f32> {
     let ids = [2, 7, 9, 30, 5, 3, 2, 11, 3, 1, 1, 1];
     let mask = [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0];
     let input = ModelInput::new(&ids, &mask, None, [2, 6], &model.device());
-    model.forward(&input, ForwardOptions::default(), dropout).logits.into_data().iter::<f32>().collect()
+    model.forward(&input, ForwardOptions::default(), dropout).logits().into_data().iter::<f32>().collect()
 }
 
 fn bytes(folder: &Path) -> Vec<u8> {
@@ -217,7 +217,7 @@ fn frozen_parameters_get_no_gradient_and_updates_keep_it_so() {
                 let ids = [2, 7, 9, 3];
                 let input = ModelInput::new(&ids, &[1; 4], None, [2, 2], &model.device());
                 let output = model.forward(&input, ForwardOptions::default(), &mut Dropout::off());
-                let mut grads = (output.logits.clone() * output.logits).sum().backward();
+                let mut grads = (output.logits() * output.logits()).sum().backward();
                 model.gradients(&mut grads).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
             };
             assert_eq!(trained(model.as_ref()), all);

@@ -6,11 +6,10 @@ use crate::objectives::{Losses, Outputs, Projection};
 use crate::report::LossReport;
 use crate::rows::TokenizedRows;
 use crate::teacher::Teacher;
-use burn::tensor::{Int, Tensor, TensorData};
-use distill_data::{IGNORED_LABEL, sequential_batches};
+use distill_data::sequential_batches;
 use distill_eval::{EvalError, LanguageModelReport, Predictions};
 use distill_models::{ForwardOptions, Model, ModelInput};
-use distill_ops::{Dropout, Precision, autocast, cross_entropy};
+use distill_ops::{Dropout, Precision, autocast};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How batches are made for a model and run.
@@ -64,7 +63,7 @@ pub fn predict_unless(
         let input = ModelInput::new(&batch.input_ids, &batch.attention_mask, types, shape, &model.device());
         let forward = || model.forward(&input, ForwardOptions::default(), &mut Dropout::off());
         let output = autocast(batching.precision, forward);
-        for (position, values) in positions.iter().zip(logits_of(output.logits)) {
+        for (position, values) in positions.iter().zip(logits_of(output.logits())) {
             logits[*position] = values;
         }
         done += positions.len() as u64;
@@ -93,28 +92,17 @@ pub fn guess_tokens(
         let batch = examples.batch(&positions, SAME_MASKS)?;
         let device = model.device();
         let forward = || model.forward(&batch.input(&device), ForwardOptions::default(), &mut Dropout::off());
-        let logits = autocast(batching.precision, forward).logits;
-        let chosen: Vec<i64> = (0i64..)
-            .zip(&batch.labels)
-            .filter(|(_, label)| **label != IGNORED_LABEL)
-            .map(|(row, _)| row)
-            .collect();
+        let losses = autocast(batching.precision, || forward().token_losses(&batch.labels));
         done += positions.len() as u64;
-        if chosen.is_empty() {
-            continue;
+        for (row, loss) in losses.into_iter().enumerate() {
+            let Some(loss) = loss else { continue };
+            if !loss.loss.is_finite() {
+                return Err(EvalError::NotFinite { row, class: 0, value: loss.loss }.into());
+            }
+            loss_sum += f64::from(loss.loss);
+            correct += u64::from(loss.correct);
+            tokens += 1;
         }
-        let labels: Vec<i64> = batch.labels.iter().copied().filter(|&label| label != IGNORED_LABEL).collect();
-        let count = chosen.len();
-        let ids = |ids: Vec<i64>| Tensor::<1, Int>::from_data(TensorData::new(ids, [count]), &device);
-        let logits = logits.select(0, ids(chosen));
-        let guesses = logits.clone().argmax(1).into_data();
-        correct += guesses.iter::<i64>().zip(&labels).filter(|(guess, label)| guess == *label).count() as u64;
-        let sum = f64::from(cross_entropy(logits, ids(labels), 0.0).sum.into_scalar::<f32>());
-        if !sum.is_finite() {
-            return Err(EvalError::NotFinite { row: done as usize, class: 0, value: sum as f32 }.into());
-        }
-        loss_sum += sum;
-        tokens += count as u64;
         progress(done);
     }
     Ok(LanguageModelReport::from_sums(tokens, loss_sum, correct))

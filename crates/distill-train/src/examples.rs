@@ -220,6 +220,14 @@ impl LabelledBatch {
         }
     }
 
+    /// Places within their texts and numbers of texts, where several share a sequence.
+    pub(crate) fn packed(&self) -> Option<(&[u32], &[u32])> {
+        match &self.reading {
+            Reading::Packed { position_ids, segment_ids } => Some((position_ids, segment_ids)),
+            _ => None,
+        }
+    }
+
     /// What losses compare with.
     pub fn targets<'a>(&'a self, label_smoothing: f64, device: &'a Device) -> Targets<'a> {
         Targets {

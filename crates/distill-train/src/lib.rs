@@ -5,6 +5,7 @@
 
 mod answers;
 pub mod augment;
+mod batches;
 pub mod bench;
 pub mod checkpoint;
 pub mod compare;
@@ -46,6 +47,7 @@ pub mod tasks;
 pub mod teacher;
 pub mod trainer;
 
+pub use batches::write_batches;
 pub use computing::{Computing, precision_for};
 pub use error::TrainError;
 pub use events::{Event, LoggedRecord, Observer, Silent, StepRecord};

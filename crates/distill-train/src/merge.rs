@@ -4,7 +4,7 @@ use crate::error::TrainError;
 use crate::events::Observer;
 use crate::finished_model::FinishedModel;
 use distill_data::tokenizer::Tokenizer;
-use distill_models::save_merged;
+use distill_models::{WeightsFormat, save_merged};
 use distill_ops::{DeviceSpec, resolve};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,7 @@ const KEPT: [&str; 1] = ["generation_config.json"];
 pub fn merge_adapter(
     adapter: &str,
     output: &Path,
+    format: WeightsFormat,
     observer: &mut dyn Observer,
 ) -> Result<Merged, TrainError> {
     let finished = FinishedModel::find(adapter, observer)?;
@@ -50,7 +51,7 @@ pub fn merge_adapter(
     let device = device.map_or_else(|| resolve(DeviceSpec::Auto), Ok)?;
     let loaded = finished.load(config.task.clone(), device)?;
     let tokenizer = Tokenizer::load(finished.tokenizer_folder())?;
-    save_merged(&loaded, &config, output)?;
+    save_merged(&loaded, &config, output, format)?;
     tokenizer.save(output)?;
     keep_files([Some(finished.folder.as_path()), Some(base.as_path())], output)?;
     Ok(Merged { base, layers: loaded.report.adapted.len() })

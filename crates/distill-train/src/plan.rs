@@ -304,7 +304,12 @@ pub(crate) fn activations(recipe: &Recipe) -> Activations {
 /// Disk space that the run needs, and what is there.
 pub(crate) fn disk_need(recipe: &Recipe, size: &ModelSize) -> Need {
     let kept = recipe.train.save_total_limit.map_or(recipe.train.epochs.ceil() as u64, |limit| limit as u64);
-    Need { needed_bytes: size.disk(kept), available_bytes: available_disk(&recipe.output_dir) }
+    // Of a model with adapters they alone are written.
+    let written = match recipe.lora {
+        Some(_) => ModelSize { parameters: size.trainable_parameters, ..*size },
+        None => *size,
+    };
+    Need { needed_bytes: written.disk(kept), available_bytes: available_disk(&recipe.output_dir) }
 }
 
 /// What a run of this recipe will do and need, without training; nothing stays on the disk.
@@ -315,7 +320,7 @@ pub fn plan(recipe: &Recipe, observer: &mut dyn Observer) -> Result<PlanReport, 
     let prepared = prepare(recipe, Shortage::Tell, observer)?;
     let scratch = tempfile::tempdir().map_err(TrainError::io(&std::env::temp_dir()))?;
     let datasets = tokenize(&prepared, scratch.path(), observer)?;
-    let mut report = plan_of(&prepared, &datasets);
+    let mut report = plan_of(&prepared, &datasets)?;
     report.warnings.extend(datasets.leak_warning()?);
     Ok(report)
 }
@@ -423,10 +428,12 @@ pub(crate) fn row_counts(prepared: &Prepared) -> Rows {
     }
 }
 
-fn plan_of(prepared: &Prepared, datasets: &Datasets) -> PlanReport {
+fn plan_of(prepared: &Prepared, datasets: &Datasets) -> Result<PlanReport, TrainError> {
     let recipe = &prepared.recipe;
     let copies = recipe.augment.as_ref().map_or(0, |augment| augment.copies);
-    let steps = steps(recipe, datasets.train.len().saturating_mul(copies.saturating_add(1)));
+    // Packed, rows are fewer and longer.
+    let examples = prepared.training_examples(datasets.train.clone())?;
+    let steps = steps(recipe, examples.len().saturating_mul(copies.saturating_add(1)));
     let names = prepared.label_names();
     let count = |rows: Option<&rows::Rows>| {
         let labels: Vec<u32> = rows.map(|rows| rows.labels().collect()).unwrap_or_default();
@@ -442,11 +449,11 @@ fn plan_of(prepared: &Prepared, datasets: &Datasets) -> PlanReport {
     });
     let lengths = TokenStats::new(&datasets.train.full_lengths(), recipe.data.max_length);
     let size = model_size(prepared);
-    let longest = datasets.train.lengths().iter().copied().max().unwrap_or(1);
-    let mut memory = memory_need(recipe, &prepared.computing, &size, datasets.train.len(), longest as usize);
+    let longest = examples.lengths().iter().copied().max().unwrap_or(1);
+    let mut memory = memory_need(recipe, &prepared.computing, &size, examples.len(), longest as usize);
     memory.needed_bytes = memory.needed_bytes.saturating_add(teacher_memory(prepared, longest as usize));
     let disk = disk_need(recipe, &size);
-    PlanReport {
+    Ok(PlanReport {
         name: recipe.name.clone(),
         output_dir: recipe.output_dir.display().to_string(),
         computing: prepared.computing.clone(),
@@ -472,7 +479,7 @@ fn plan_of(prepared: &Prepared, datasets: &Datasets) -> PlanReport {
         gradient_checkpointing: recipe.train.gradient_checkpointing,
         disk,
         warnings: prepared.warnings.clone(),
-    }
+    })
 }
 
 #[cfg(test)]

@@ -140,7 +140,7 @@ impl Predictor {
             ModelInput::new(&batch.input_ids, &batch.attention_mask, None, shape, &self.model.device());
         let forward = || self.model.forward(&input, ForwardOptions::default(), &mut Dropout::off());
         let output = autocast(self.precision, forward);
-        Ok(logits_of(output.logits).into_iter().map(|logits| self.answer(logits)).collect())
+        Ok(logits_of(output.logits()).into_iter().map(|logits| self.answer(logits)).collect())
     }
 
     /// Tokens of all rows of a source, in a file in `cache`.

@@ -453,7 +453,8 @@ fn check_needs(
 ) -> Result<Vec<String>, TrainError> {
     let parameters = encoder.approximate_parameters();
     // Frozen parameters have no state; which they are is known only from the model.
-    let trained = if recipe.train.freeze.is_empty() { parameters } else { 0 };
+    let all = recipe.train.freeze.is_empty() && recipe.lora.is_none();
+    let trained = if all { parameters } else { 0 };
     let size = encoder_size(encoder, parameters, trained);
     let memory = memory_need(recipe, computing, &size, 1, 1);
     let mut told = Vec::new();

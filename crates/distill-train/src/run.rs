@@ -185,7 +185,8 @@ impl Run<'_> {
         let recipe = &self.prepared.recipe;
         let cache = recipe.data.cache_dir.clone().unwrap_or_else(|| self.folder.cache());
         let datasets = tokenize(&self.prepared, &cache, observer)?;
-        if let Err(error) = check_memory(&self.prepared, &datasets) {
+        let examples = self.prepared.training_examples(datasets.train.clone())?;
+        if let Err(error) = check_memory(&self.prepared, &examples) {
             if start != Start::Resume {
                 self.folder.abandon()?;
             }
@@ -198,7 +199,6 @@ impl Run<'_> {
             observer.event(&Event::Warning { message });
         }
         self.folder.write_text(RECIPE_FILE, &recipe.resolved_toml())?;
-        let examples = self.prepared.training_examples(datasets.train.clone())?;
         if examples.is_empty() {
             return Err(TrainError::Unusable {
                 message: "nothing is left to learn from: every training row has less than two tokens"
@@ -420,13 +420,13 @@ fn compare(output_dir: &Path, then: &serde_json::Value, now: &serde_json::Value)
 }
 
 /// Refuses a run whose batches do not fit into memory, now that their lengths are known.
-fn check_memory(prepared: &Prepared, datasets: &Datasets) -> Result<(), TrainError> {
-    let longest = datasets.train.lengths().iter().copied().max().unwrap_or(1);
+fn check_memory(prepared: &Prepared, examples: &Examples) -> Result<(), TrainError> {
+    let longest = examples.lengths().iter().copied().max().unwrap_or(1);
     let mut memory = memory_need(
         &prepared.recipe,
         &prepared.computing,
         &model_size(prepared),
-        datasets.train.len(),
+        examples.len(),
         longest as usize,
     );
     memory.needed_bytes = memory.needed_bytes.saturating_add(teacher_memory(prepared, longest as usize));

@@ -155,7 +155,7 @@ fn trajectory_on(spec: DeviceSpec) {
 
     let after = model.eval_copy();
     let input = input(&tokenizer, &reference.text[..ROWS_A_STEP], &after.device());
-    let logits = after.forward(&input, ForwardOptions::default(), &mut Dropout::off()).logits;
+    let logits = after.forward(&input, ForwardOptions::default(), &mut Dropout::off()).logits();
     let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
     for (found, expected) in logits.iter().zip(reference.logits_after.concat()) {
         assert!((found - expected).abs() < 5e-3, "logit {found}, expected {expected}");

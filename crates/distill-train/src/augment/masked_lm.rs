@@ -108,7 +108,7 @@ impl MaskedLm {
         let tokens = TensorData::new(tokens, [asked.len()]);
         let tokens = Tensor::<1, Int>::from_data(tokens, &device);
         let forward = || self.model.forward(&input, ForwardOptions::default(), &mut Dropout::off());
-        let logits = autocast(self.precision, forward).logits.select(0, tokens);
+        let logits = autocast(self.precision, forward).logits().select(0, tokens);
         let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
         for ((row, place, _), logits) in asked.into_iter().zip(logits.chunks(self.vocab_size)) {
             let own = rows[row].places[place].id;

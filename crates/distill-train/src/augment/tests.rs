@@ -345,7 +345,7 @@ fn candidates_are_the_most_probable_where_the_word_was() {
                 let mask = vec![1; ids.len()];
                 let input = ModelInput::new(&ids, &mask, None, [1, ids.len()], &flex);
                 let logits =
-                    model.model.forward(&input, ForwardOptions::default(), &mut Dropout::off()).logits;
+                    model.model.forward(&input, ForwardOptions::default(), &mut Dropout::off()).logits();
                 let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
                 let score = |id: u32| logits[place.token * 128 + id as usize];
                 let mut others: Vec<u32> =

@@ -12,7 +12,6 @@ use crate::objectives::{
 use crate::optimizer::{Gradients, Optimizer, clip_factor, gradient_norm};
 use crate::parameter_groups::GroupRules;
 use crate::pass::{PassInput, PassSettings, pass};
-use crate::teacher::lifted;
 use burn::tensor::{Device, Tensor, TensorData};
 use distill_models::{Activations, ForwardOptions, Loaded, Model, ModelInput, Task};
 use distill_ops::{AdamW, DeviceSpec, Dropout, Precision, autocast, resolve};
@@ -249,7 +248,7 @@ impl Steps {
         let output = autocast(self.precision, || {
             self.teacher.forward(&input, ForwardOptions::default(), &mut Dropout::off())
         });
-        let _ = output.logits.into_data();
+        let _ = output.logits().into_data();
         start.elapsed()
     }
 
@@ -294,8 +293,8 @@ impl Steps {
                     &plain,
                 );
                 let forward = || self.teacher.forward(&input, needs.teacher, &mut Dropout::off());
-                let output = lifted(autocast(self.precision, forward));
-                Some(TeacherOutput { logits: vec![(1.0, output.logits.clone())], output: Some(output) })
+                let output = autocast(self.precision, forward).lifted();
+                Some(TeacherOutput { logits: vec![(1.0, output.logits())], output: Some(output) })
             }
         };
         let settings = PassSettings { losses, precision: self.precision, activations: Activations::Keep };

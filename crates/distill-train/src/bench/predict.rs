@@ -75,7 +75,7 @@ pub fn bench_predict(bench: &PredictBench, observer: &mut dyn Observer) -> Resul
         let start = Instant::now();
         let input = batches.input(model.as_ref());
         let forward = || model.forward(&input, ForwardOptions::default(), &mut Dropout::off());
-        let logits = logits_of(autocast(precision, forward).logits);
+        let logits = logits_of(autocast(precision, forward).logits());
         let time = start.elapsed();
         drop(logits);
         if number >= bench.warmup {

@@ -1,8 +1,7 @@
 //! Cross entropy with the labels of the data set.
 
 use super::{Level, Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, one};
-use burn::tensor::{Int, Tensor, TensorData};
-use distill_ops::cross_entropy;
+use burn::tensor::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -48,8 +47,6 @@ impl Objective for LabelCrossEntropy {
 
     fn loss_sum(&self, outputs: &Outputs<'_>) -> Tensor<1> {
         let targets = outputs.targets;
-        let labels = TensorData::new(targets.labels.to_vec(), [targets.labels.len()]);
-        let labels: Tensor<1, Int> = Tensor::from_data(labels, targets.device);
-        cross_entropy(outputs.student.logits.clone(), labels, targets.label_smoothing).sum
+        outputs.student.cross_entropy(targets.labels, targets.label_smoothing).sum
     }
 }

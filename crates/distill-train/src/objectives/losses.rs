@@ -116,7 +116,7 @@ impl Losses {
                 None => weighted,
             });
         }
-        let nothing = || outputs.student.logits.clone().sum() * 0.0;
+        let nothing = || outputs.student.logits().sum() * 0.0;
         (total.unwrap_or_else(nothing), means)
     }
 }

@@ -76,7 +76,7 @@ impl Objective for Softened {
     }
 
     fn loss_sum(&self, outputs: &Outputs<'_>) -> Tensor<1> {
-        let student = outputs.student.logits.clone();
+        let student = outputs.student.logits();
         let teacher = outputs.teacher.map(|teacher| mixture(teacher, self.temperature));
         let teacher = teacher.expect("the teachers were asked for their logits");
         let (student, teacher) = match self.level {

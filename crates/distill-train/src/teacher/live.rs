@@ -232,7 +232,7 @@ fn remember(
             let input = input_of(&rows, &positions, pad_token_id, &model.device())?;
             let forward = || model.forward(&input, ForwardOptions::default(), &mut Dropout::off());
             let output = autocast(asked.precision, forward);
-            for (position, values) in positions.iter().zip(logits_of(output.logits)) {
+            for (position, values) in positions.iter().zip(logits_of(output.logits())) {
                 logits[*position] = values;
             }
         }
@@ -282,8 +282,8 @@ impl Member {
                 forward(model.as_ref(), &input, asked)
             }
         };
-        let output = lifted(output);
-        Ok((self.ordered(output.logits.clone()), asked.needs.inside_of_teacher().then_some(output)))
+        let output = output.lifted();
+        Ok((self.ordered(output.logits()), asked.needs.inside_of_teacher().then_some(output)))
     }
 
     fn remembered(
@@ -314,23 +314,6 @@ impl Member {
         let count = order.len();
         let order = Tensor::<1, Int>::from_data(TensorData::new(order, [count]), &logits.device());
         logits.select(1, order)
-    }
-}
-
-/// The same numbers where the student's graph is; nothing flows back through them.
-pub(crate) fn lifted(output: ModelOutput) -> ModelOutput {
-    let all = |states: Vec<Tensor<3>>| states.into_iter().map(Tensor::autodiff).collect();
-    ModelOutput {
-        logits: output.logits.autodiff(),
-        last_hidden_state: output.last_hidden_state.map(Tensor::autodiff),
-        pooler_output: output.pooler_output.map(Tensor::autodiff),
-        hidden_states: output.hidden_states.map(all),
-        attention_scores: output.attention_scores.into_iter().map(Tensor::autodiff).collect(),
-        queries_keys_values: output
-            .queries_keys_values
-            .into_iter()
-            .map(|of| of.map(Tensor::autodiff))
-            .collect(),
     }
 }
 

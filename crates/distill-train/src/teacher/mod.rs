@@ -9,7 +9,6 @@ mod of_run;
 mod prepared;
 
 pub use cache::{CachedLogits, LogitKey, teacher_cache};
-pub(crate) use live::lifted;
 pub use live::{Asked, Caching, Teacher, TeacherRows};
 pub(crate) use of_run::Teachers;
 pub use prepared::{PreparedTeacher, TeacherSource, prepare_teachers};
