@@ -120,7 +120,11 @@ impl KeyValueCache {
         let flat = |x: Tensor<4>| x.reshape([rows, new, heads * size]);
         let both = [append_rows(all_keys, flat(keys), at), append_rows(all_values, flat(values), at)];
         self.layers[n] = Some(both.clone());
-        both.map(|x| x.narrow(1, 0, at + new).reshape([rows, at + new, heads, size]).swap_dims(1, 2))
+        // Rows with gaps between them would be copied if they were reshaped.
+        both.map(|x| {
+            let capacity = x.dims()[1];
+            x.reshape([rows, capacity, heads, size]).narrow(1, 0, at + new).swap_dims(1, 2)
+        })
     }
 
     /// Counts the tokens that every layer has added.

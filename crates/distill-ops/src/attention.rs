@@ -14,8 +14,17 @@ const MASKED: f32 = -1e9;
 #[derive(Debug, Clone, Default)]
 pub struct AttentionBias {
     padding: Option<Padding>,
+    segments: Option<Segments>,
     causal: bool,
     bias: Option<Tensor<4>>,
+}
+
+/// Several texts in a row.
+#[derive(Debug, Clone)]
+struct Segments {
+    /// For each token the first one of its text, and the one after the last: `[batch, seq]`.
+    ranges: Arc<[[u32; 2]]>,
+    shape: [usize; 2],
 }
 
 /// The padding of a batch that has any.
@@ -42,11 +51,15 @@ impl AttentionBias {
     /// - `segments`: a number for each token, the same throughout a text; `[batch, seq]` row by row
     pub fn from_segments(segments: &[u32], shape: [usize; 2], device: &Device) -> Self {
         let [batch, seq] = shape;
-        if segments.chunks(seq.max(1)).all(|row| row.windows(2).all(|pair| pair[0] == pair[1])) {
+        let rows = || segments.chunks(seq.max(1));
+        if rows().all(|row| row.windows(2).all(|pair| pair[0] == pair[1])) {
             return Self::default();
         }
-        let rows = segments.chunks(seq.max(1));
-        let added: Vec<f32> = rows
+        if rows().all(each_text_is_in_one_piece) {
+            let ranges = rows().flat_map(|row| ranges(row)).collect();
+            return Self { segments: Some(Segments { ranges, shape }), ..Self::default() };
+        }
+        let added: Vec<f32> = rows()
             .flat_map(|row| row.iter().flat_map(|of_query| row.iter().map(move |of_key| of_query == of_key)))
             .map(|same| if same { 0.0 } else { MASKED })
             .collect();
@@ -87,6 +100,17 @@ impl AttentionBias {
             }
             None => scores,
         };
+        let scores = match &self.segments {
+            Some(Segments { ranges, shape: [batch, seq] }) => {
+                let seen = |range: &[u32; 2], key: usize| (range[0]..range[1]).contains(&(key as u32));
+                let added: Vec<f32> = ranges
+                    .iter()
+                    .flat_map(|range| (0..*seq).map(move |key| if seen(range, key) { 0.0 } else { MASKED }))
+                    .collect();
+                scores + Tensor::from_data(TensorData::new(added, [*batch, 1, *seq, *seq]), &device)
+            }
+            None => scores,
+        };
         if !self.causal {
             return scores;
         }
@@ -95,6 +119,25 @@ impl AttentionBias {
             (0..q_len * k_len).map(|cell| if hidden(cell) { f32::NEG_INFINITY } else { 0.0 }).collect();
         scores + Tensor::from_data(TensorData::new(added, [1, 1, q_len, k_len]), &device)
     }
+}
+
+/// Whether no number comes back after another one.
+fn each_text_is_in_one_piece(segments: &[u32]) -> bool {
+    let mut seen: Vec<u32> = segments.chunk_by(|a, b| a == b).map(|text| text[0]).collect();
+    let texts = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    seen.len() == texts
+}
+
+/// For each token the first one of its text, and the one after the last.
+fn ranges(segments: &[u32]) -> Vec<[u32; 2]> {
+    let mut all = Vec::with_capacity(segments.len());
+    for text in segments.chunk_by(|a, b| a == b) {
+        let first = all.len();
+        all.resize(first + text.len(), [first as u32, (first + text.len()) as u32]);
+    }
+    all
 }
 
 /// Whether [`attention`] hands its scores back.
@@ -197,8 +240,8 @@ mod fused {
     use super::{AttentionBias, AttentionOutput, Scores};
     use crate::flex_op::{FlexOp, apply1, apply3, apply4, dims, in_order, tensor_of, values};
     use crate::kernels::{
-        AttentionArgs, AttentionForward, AttentionGradientArgs, AttentionShape, HeadRows, RandomMask,
-        ScoreBias, attention as attention_kernel, attention_backward,
+        AttentionArgs, AttentionForward, AttentionGradientArgs, AttentionShape, FEW_QUERIES, HeadRows,
+        RandomMask, ScoreBias, attention as attention_kernel, attention_backward, attention_decode,
     };
     use crate::precision::{Precision, precision};
 
@@ -215,6 +258,7 @@ mod fused {
             scale: scale as f32,
             attention_mask: bias.padding.as_ref().map(|padding| padding.attention_mask.clone()),
             causal: bias.causal,
+            key_ranges: bias.segments.as_ref().map(|segments| segments.ranges.clone()),
             dropout,
             precision: precision(),
         };
@@ -249,6 +293,7 @@ mod fused {
         scale: f32,
         attention_mask: Option<Arc<[u8]>>,
         causal: bool,
+        key_ranges: Option<Arc<[[u32; 2]]>>,
         dropout: Option<RandomMask>,
         precision: Precision,
     }
@@ -284,6 +329,7 @@ mod fused {
                 scale: self.scale,
                 attention_mask: self.attention_mask.as_deref(),
                 causal: self.causal,
+                key_ranges: self.key_ranges.as_deref(),
                 bias: bias.map(|bias| {
                     let [batch, heads] = [0, 1].map(|axis| dims(bias)[axis]);
                     ScoreBias { values: values(bias), batch, heads }
@@ -307,6 +353,17 @@ mod fused {
             let context = tensor_of(context, [batch, q_len, heads, head_size]);
             let scores = scores.map(|scores| tensor_of(scores, [batch, heads, q_len, k_len]));
             (context.permute(&[0, 2, 1, 3]), scores, Saved { inputs, bias, context, lse })
+        }
+
+        /// The context alone.
+        fn prediction(&self, inputs: [FlexTensor; 3], bias: Option<FlexTensor>) -> FlexTensor {
+            if dims(&inputs[0])[2] > FEW_QUERIES || self.dropout.is_some() {
+                return self.run(inputs, bias, Scores::Discard).0;
+            }
+            let (inputs, bias) = (inputs.map(by_rows), bias.map(in_order));
+            let arguments = self.arguments(inputs.each_ref(), bias.as_ref());
+            let AttentionShape { batch, heads, q_len, head_size, .. } = arguments.shape;
+            tensor_of(attention_decode(&arguments), [batch, q_len, heads, head_size]).permute(&[0, 2, 1, 3])
         }
 
         /// The gradients of `q`, `k`, `v` and of the bias, from those of context and scores.
@@ -370,6 +427,10 @@ mod fused {
             (context, saved)
         }
 
+        fn predict(&self, inputs: [FlexTensor; 3]) -> FlexTensor {
+            self.prediction(inputs, None)
+        }
+
         fn backward(&self, saved: Saved, grad: FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
             self.gradients(saved, grad, None, false).0.map(Some)
         }
@@ -381,6 +442,10 @@ mod fused {
         fn forward(&self, [q, k, v, bias]: [FlexTensor; 4]) -> (FlexTensor, Saved) {
             let (context, _, saved) = self.run([q, k, v], Some(bias), Scores::Discard);
             (context, saved)
+        }
+
+        fn predict(&self, [q, k, v, bias]: [FlexTensor; 4]) -> FlexTensor {
+            self.prediction([q, k, v], Some(bias))
         }
 
         fn backward(&self, saved: Saved, grad: FlexTensor, wanted: [bool; 4]) -> [Option<FlexTensor>; 4] {
@@ -608,6 +673,50 @@ mod tests {
             for results in [Results::Context, Results::Both] {
                 compare(2e-5, &inputs, &mut |x| both(x, &AttentionBias::none(), 0.1, results));
             }
+        }
+    }
+
+    #[test]
+    fn texts_in_a_row_do_not_see_each_other() {
+        let device = Device::flex();
+        let inputs = [1, 2, 3].map(|seed| input([2, 2, 40, 8], seed));
+        let one_after_another: Vec<u32> = (0..80).map(|token| token / 17).collect();
+        let with_returns: Vec<u32> = (0..80).map(|token| token / 7 % 2).collect();
+        for segments in [&one_after_another, &with_returns] {
+            let bias = AttentionBias::from_segments(segments, [2, 40], &device);
+            assert_eq!(bias.bias.is_some(), segments == &with_returns);
+            let same =
+                |row: usize, query: usize, key: usize| segments[row * 40 + query] == segments[row * 40 + key];
+            let cells = (0..2 * 40 * 40).map(|cell| same(cell / 1600, cell / 40 % 40, cell % 40));
+            let added: Vec<f32> = cells.map(|same| if same { 0.0 } else { MASKED }).collect();
+            for causal in [false, true] {
+                let of = |bias: AttentionBias| if causal { bias.causal() } else { bias };
+                compare(2e-5, &inputs, &mut |x| both(x, &of(bias.clone()), 0.1, Results::Context));
+                compare(2e-5, &inputs, &mut |x| {
+                    let added = TensorData::new(added.clone(), [2, 1, 40, 40]);
+                    let added = Tensor::from_data(added, &x[0].flat().device());
+                    [bias.clone(), AttentionBias::none().with_bias(added)]
+                        .map(|bias| both(x, &of(bias), 0.1, Results::Context)[0].clone())
+                });
+            }
+        }
+        assert!(AttentionBias::from_segments(&[3; 80], [2, 40], &device).segments.is_none());
+    }
+
+    #[test]
+    fn few_queries_without_gradients_have_the_context_of_training() {
+        let values = |x: Tensor<4>| x.into_data().iter::<f32>().collect::<Vec<_>>();
+        let bias = AttentionBias::from_padding_mask(&[0, 0, 1, 1, 1, 1, 1, 1, 1, 1], [2, 5]).causal();
+        for q_len in [1, 3, 5] {
+            let shapes = [[2, 4, q_len, 8], [2, 2, 5, 8], [2, 2, 5, 8]];
+            let [q, k, v] = [0, 1, 2].map(|i| tensor(&input(shapes[i], i as u64).0, shapes[i]));
+            let predicted =
+                attention(q.clone(), k.clone(), v.clone(), &bias, 0.0, &mut Dropout::off(), Scores::Discard);
+            let q = q.autodiff().require_grad();
+            let trained =
+                attention(q, k.autodiff(), v.autodiff(), &bias, 0.0, &mut Dropout::off(), Scores::Discard);
+            let (predicted, trained) = (values(predicted.context), values(trained.context));
+            crate::test_support::assert_close(&predicted, &trained, 1e-6, "context");
         }
     }
 

@@ -81,6 +81,9 @@ pub(crate) struct AttentionArgs<'a> {
     pub(crate) attention_mask: Option<&'a [u8]>,
     /// Query `i` sees keys up to `i + k_len − q_len` only. One that sees none has the context 0.
     pub(crate) causal: bool,
+    /// `[batch, q_len]`: the first key that a query sees, and the one after the last. Neither falls from one query of a
+    /// batch row to the next.
+    pub(crate) key_ranges: Option<&'a [[u32; 2]]>,
     pub(crate) bias: Option<ScoreBias<'a>>,
     /// Of the weights; rows are numbered through `[batch, heads, q_len]`.
     pub(crate) dropout: Option<RandomMask>,
@@ -133,6 +136,13 @@ impl AttentionArgs<'_> {
         if let Some(mask) = self.attention_mask {
             assert_eq!(mask.len(), batch * k_len, "`attention_mask` is `[batch, k_len]`");
         }
+        if let Some(ranges) = self.key_ranges {
+            assert_eq!(ranges.len(), batch * q_len, "`key_ranges` is `[batch, q_len]`");
+            let fall = |pair: &[[u32; 2]]| pair[1][0] < pair[0][0] || pair[1][1] < pair[0][1];
+            let rows = ranges.chunks(q_len.max(1));
+            assert!(rows.into_iter().all(|row| !row.windows(2).any(fall)), "a range of keys falls back");
+            assert!(ranges.iter().all(|range| range[1] as usize <= k_len), "a range of keys ends too late");
+        }
         if let Some(bias) = self.bias {
             assert!(bias.batch == batch || bias.batch == 1, "the bias has another batch size");
             assert!(bias.heads == heads || bias.heads == 1, "the bias has other heads");
@@ -162,6 +172,7 @@ impl AttentionArgs<'_> {
                 key_bias: padding.key_bias.as_deref(),
                 first_kept: padding.first_kept,
                 causal: self.causal,
+                key_ranges: self.key_ranges.map(|ranges| &ranges[batch * q_len..][..q_len]),
                 bias: self.bias.map(|bias| &bias.values[bias.place(at) * cells..][..cells]),
             },
             dropout: self.dropout.map(|mask| HeadDropout {
@@ -280,12 +291,13 @@ fn forward_head(
             (scratch.take(block * context_columns), scratch.take(block), scratch.take(block));
         pack_transposed(words, head.k, 0..keys, k_words);
         pack_across(words, head.v, 0..keys, 1.0, v_words);
-        let k_words = Right { words: k_words, columns, total_depth: depth, first: 0 };
+        let k_words = &*k_words;
         let v_words = Right { words: v_words, columns: context_columns, total_depth: value_depth, first: 0 };
         for first in rows.clone().step_by(block) {
             let part = first..rows.end.min(first + block);
             let keys = keys_of(part.end - 1);
-            let columns = keys.next_multiple_of(PANEL);
+            let first_key = if outputs.scores.is_some() { 0 } else { head.mask.first_group(part.start) };
+            let columns = keys.next_multiple_of(PANEL) - first_key;
             let first_row = (batch * heads + head_index) * q_len + first;
             // SAFETY: no other task writes these rows of this head.
             let (context_out, lse_out, scores_out) = unsafe {
@@ -306,6 +318,8 @@ fn forward_head(
             }
             let q_words = Left { words: q_words, stride: q_stride, order: Order::Rows };
             let extent = Extent { rows: part.len(), columns, depth };
+            let (words_from, all) = (&k_words[first_key * depth..], k_words.len() / depth - first_key);
+            let k_words = Right { words: words_from, columns: all, total_depth: depth, first: 0 };
             product(words, extent, q_words, k_words, Onto::Nothing, scores, stride);
             if let Some(scores_out) = scores_out {
                 scores_out.write(scores, stride, &[1.0]);
@@ -315,6 +329,7 @@ fn forward_head(
                 mask: head.mask,
                 dropout: head.dropout,
                 rows: part.clone(),
+                first_key,
                 columns,
                 scores: &mut *scores,
                 stride,
@@ -327,8 +342,18 @@ fn forward_head(
                 Words::Pairs => Left { words: pairs, stride: stride / 2, order: Order::Rows },
                 Words::Floats | Words::Rounded => Left { words: scores, stride, order: Order::Rows },
             };
-            let extent = Extent { rows: part.len(), columns: context_columns, depth: words.depth(keys) };
-            product(words, extent, weights, v_words, Onto::Nothing, context, context_columns);
+            let first = words.depth(first_key);
+            let depth = words.depth(keys) - first;
+            let extent = Extent { rows: part.len(), columns: context_columns, depth };
+            product(
+                words,
+                extent,
+                weights,
+                Right { first, ..v_words },
+                Onto::Nothing,
+                context,
+                context_columns,
+            );
             context_out.write(context, context_columns, scales);
         }
     });
@@ -355,6 +380,8 @@ pub(super) mod tests {
     pub(in super::super) struct Case {
         pub(in super::super) shape: AttentionShape,
         pub(in super::super) causal: bool,
+        /// Texts in a row, so many in the first batch row, one more in the next.
+        pub(in super::super) texts: Option<usize>,
         /// The kept keys of a batch row, given its number and the number of keys.
         pub(in super::super) kept: Option<fn(usize, usize) -> std::ops::Range<usize>>,
         pub(in super::super) bias: Option<[usize; 2]>,
@@ -370,6 +397,7 @@ pub(super) mod tests {
         pub(in super::super) k: Vec<f32>,
         pub(in super::super) v: Vec<f32>,
         mask: Option<Vec<u8>>,
+        ranges: Option<Vec<[u32; 2]>>,
         pub(in super::super) bias: Option<Vec<f32>>,
         dcontext: Vec<f32>,
         dscores: Option<Vec<f32>>,
@@ -380,6 +408,7 @@ pub(super) mod tests {
             Self {
                 shape: AttentionShape { batch, heads, kv_heads, q_len, k_len, head_size },
                 causal: false,
+                texts: None,
                 kept: None,
                 bias: None,
                 dropout: false,
@@ -399,6 +428,15 @@ pub(super) mod tests {
                 mask: self.kept.map(|kept| {
                     let keys = (0..batch).flat_map(|row| (0..k_len).map(move |key| (row, key)));
                     keys.map(|(row, key)| u8::from(kept(row, k_len).contains(&key))).collect()
+                }),
+                ranges: self.texts.map(|texts| {
+                    let queries = (0..batch).flat_map(|row| (0..q_len).map(move |query| (row, query)));
+                    let range = |(row, query): (usize, usize)| {
+                        let (texts, q_len) = (texts + row, q_len);
+                        let text = query * texts / q_len;
+                        [text, text + 1].map(|text| ((text * q_len).div_ceil(texts) * k_len / q_len) as u32)
+                    };
+                    queries.map(range).collect()
                 }),
                 bias: self.bias.map(|[batch, heads]| numbers(batch * heads * cells, 4)),
                 dcontext: numbers(batch * heads * q_len * head_size, 5),
@@ -456,6 +494,7 @@ pub(super) mod tests {
                 scale: 0.7 / (head_size as f32).sqrt(),
                 attention_mask: self.mask.as_deref(),
                 causal,
+                key_ranges: self.ranges.as_deref(),
                 bias: bias.map(|[batch, heads]| ScoreBias {
                     values: self.bias.as_deref().unwrap_or_default(),
                     batch,
@@ -544,7 +583,11 @@ pub(super) mod tests {
                             let bias =
                                 bias_at(j).map_or(0.0, |at| f64::from(self.bias.as_ref().unwrap()[at]));
                             let kept = args.attention_mask.is_none_or(|mask| mask[b * k_len + j] != 0);
-                            if args.causal && j + q_len > i + k_len {
+                            let other_text = args.key_ranges.is_some_and(|ranges| {
+                                let [first, end] = ranges[b * q_len + i];
+                                !(first as usize..end as usize).contains(&j)
+                            });
+                            if other_text || args.causal && j + q_len > i + k_len {
                                 f64::NEG_INFINITY
                             } else if kept {
                                 raw[j] + bias

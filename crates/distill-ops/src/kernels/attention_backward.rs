@@ -268,11 +268,16 @@ impl<'a> Plan<'a> {
         });
     }
 
-    /// The queries whose block starts at `first`, and how many keys of the block from `first_key` on they see.
+    /// The queries whose block starts at `first`, and how many keys of the block from `first_key` on are to be looked at:
+    /// none if they see none of it.
     fn block(&self, first: usize, first_key: usize) -> (Range<usize>, usize) {
         let rows = first..self.q_len.min(first + self.queries);
         let end = self.keys.min(first_key + BLOCK_KEYS);
-        let end = if self.unmasked { end } else { end.min(self.head.mask.visible(rows.end - 1)) };
+        if self.unmasked {
+            return (rows, end.saturating_sub(first_key));
+        }
+        let mask = &self.head.mask;
+        let end = if mask.first_visible(rows.start) >= end { 0 } else { end.min(mask.visible(rows.end - 1)) };
         (rows, end.saturating_sub(first_key))
     }
 
@@ -472,6 +477,20 @@ mod tests {
             }
         }
         check(Case { bias: Some([1, 2]), ..Case::plain([2, 2, 2, 20, 300, 16]) });
+    }
+
+    #[test]
+    fn texts_in_a_row() {
+        for causal in [false, true] {
+            for (len, texts) in [(7, 1), (7, 2), (64, 2), (150, 1), (150, 5)] {
+                let case = Case { causal, texts: Some(texts), ..Case::plain([2, 4, 2, len, len, 16]) };
+                check(case);
+                check(Case { dropout: true, bias: Some([1, 4]), ..case });
+                check(Case { scores: true, ..case });
+            }
+            // Whole blocks of keys that some queries do not see.
+            check(Case { causal, texts: Some(3), dropout: true, ..Case::plain([1, 2, 1, 700, 700, 16]) });
+        }
     }
 
     #[test]

@@ -22,23 +22,39 @@ pub(super) struct HeadMask<'a> {
     /// The first key that is no padding, or `k_len`.
     pub(super) first_kept: usize,
     pub(super) causal: bool,
+    /// For each query the first key that it sees, and the one after the last; neither falls from query to query.
+    pub(super) key_ranges: Option<&'a [[u32; 2]]>,
     /// `[q_len, k_len]`.
     pub(super) bias: Option<&'a [f32]>,
 }
 
 impl HeadMask<'_> {
-    /// How many keys query `row` sees, padding included.
+    /// The key after the last one that query `row` sees, padding included.
     #[inline(always)]
     pub(super) fn visible(&self, row: usize) -> usize {
-        if self.causal { (row + 1 + self.k_len).saturating_sub(self.q_len) } else { self.k_len }
+        let end = self.key_ranges.map_or(self.k_len, |ranges| ranges[row][1] as usize);
+        if self.causal { end.min((row + 1 + self.k_len).saturating_sub(self.q_len)) } else { end }
+    }
+
+    /// The first key that query `row` sees.
+    #[inline(always)]
+    pub(super) fn first_visible(&self, row: usize) -> usize {
+        self.key_ranges.map_or(0, |ranges| ranges[row][0] as usize)
+    }
+
+    /// A multiple of [`GROUP`] with no key before it that query `row`, or a later one, sees.
+    pub(super) fn first_group(&self, row: usize) -> usize {
+        self.first_visible(row).min(self.visible(row)) / GROUP * GROUP
     }
 
     /// Makes of the scores of query `row` with the keys from `first_key` on what the softmax takes.
     #[inline(always)]
-    fn apply(&self, row: usize, first_key: usize, scores: &mut [f32]) {
+    pub(super) fn apply(&self, row: usize, first_key: usize, scores: &mut [f32]) {
         let visible = self.visible(row);
         let (seen, hidden) = scores.split_at_mut(visible.saturating_sub(first_key).min(scores.len()));
         hidden.fill(f32::NEG_INFINITY);
+        let before = self.first_visible(row).saturating_sub(first_key).min(seen.len());
+        seen[..before].fill(f32::NEG_INFINITY);
         if self.key_bias.is_some() && visible <= self.first_kept {
             // Beside −10⁹ nothing is left of a score: all keys weigh the same. Without that number, the log-sum-exp
             // keeps its digits.
@@ -74,15 +90,15 @@ impl HeadDropout {
         (row_start(self.first_row + row as u64, self.k_len) + key as u64) / GROUP as u64
     }
 
-    /// Multiplies the weights of query `row` by the mask's factors.
+    /// Multiplies the weights of query `row` with the keys from `first_key` on by the mask's factors.
     #[inline(always)]
-    fn apply(&self, row: usize, weights: &mut [f32]) {
+    fn apply(&self, row: usize, first_key: usize, weights: &mut [f32]) {
         let (groups, rest) = weights.as_chunks_mut::<GROUP>();
-        for (group, weights) in (self.group(row, 0)..).zip(&mut *groups) {
+        for (group, weights) in (self.group(row, first_key)..).zip(&mut *groups) {
             multiply(weights, &self.mask.multipliers(group));
         }
         if let Some(weights) = rest.first_chunk_mut::<PANEL>() {
-            multiply(weights, &self.mask.multipliers(self.group(row, groups.len() * GROUP)));
+            multiply(weights, &self.mask.multipliers(self.group(row, first_key + groups.len() * GROUP)));
         }
     }
 }
@@ -148,6 +164,8 @@ pub(super) struct SoftmaxBlock<'a> {
     pub(super) mask: HeadMask<'a>,
     pub(super) dropout: Option<HeadDropout>,
     pub(super) rows: Range<usize>,
+    /// The key of the first column, a multiple of [`GROUP`].
+    pub(super) first_key: usize,
     pub(super) columns: usize,
     /// Rows of `stride`; words other than pairs are left here.
     pub(super) scores: &'a mut [f32],
@@ -166,7 +184,7 @@ fn softmax_block_body<const FMA: bool>(block: SoftmaxBlock<'_>) {
     let rows = block.rows.clone().zip(block.scores.chunks_mut(block.stride));
     for (index, ((row, scores), (lse, scale))) in rows.zip(outputs).enumerate() {
         let scores = &mut scores[..block.columns];
-        block.mask.apply(row, 0, scores);
+        block.mask.apply(row, block.first_key, scores);
         let largest = largest(scores);
         // A row that sees no key has the sum 0, and so has its context.
         let shift = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
@@ -179,7 +197,7 @@ fn softmax_block_body<const FMA: bool>(block: SoftmaxBlock<'_>) {
         }
         (*lse, *scale) = (shift, sum_of_lanes(sums));
         if let Some(dropout) = block.dropout {
-            dropout.apply(row, scores);
+            dropout.apply(row, block.first_key, scores);
         }
         match block.words {
             Words::Floats => {}

@@ -10,6 +10,7 @@ mod adamw;
 mod amx;
 mod attention;
 mod attention_backward;
+mod attention_decode;
 mod attention_packing;
 mod attention_pairs;
 mod attention_products;
@@ -39,6 +40,7 @@ pub(crate) use activation::{Curve, silu_gated, silu_gated_backward};
 pub(crate) use adamw::{AdamWScalars, adamw};
 pub(crate) use attention::{AttentionArgs, AttentionForward, AttentionShape, HeadRows, ScoreBias, attention};
 pub(crate) use attention_backward::{AttentionGradientArgs, attention_backward};
+pub(crate) use attention_decode::{FEW_QUERIES, attention_decode};
 pub(crate) use cosine::{cosine_distance, cosine_distance_backward};
 pub(crate) use cross_entropy::{
     SoftmaxRow, cross_entropy, cross_entropy_backward, forward_kl, forward_kl_backward,
