@@ -50,7 +50,7 @@ pub(crate) use pieces::zeros;
 pub(crate) use product::{Activated, Matrix, Onto, PackedRight, product, product_packed};
 pub(crate) use random_mask::RandomMask;
 pub(crate) use reduce::{column_sums, sum_of_squares};
-pub(crate) use relations::{RelationShape, relation_kl, relation_kl_backward};
+pub(crate) use relations::{RelationShape, relation_kl, relation_kl_and_gradient, scale_in_place};
 pub(crate) use squared_error::{
     CountedScores, score_error, score_error_backward, squared_error, squared_error_backward,
 };
