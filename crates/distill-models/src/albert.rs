@@ -355,17 +355,15 @@ impl AlbertAttention {
         bias: &AttentionBias,
         dropout: &mut Dropout,
     ) -> LayerOutput {
-        let queries = wanted.tokens.of(&hidden);
-        let projected = [
-            self.query.forward(queries.clone()),
-            self.key.forward(hidden.clone()),
-            self.value.forward(hidden),
-        ];
+        let residual = wanted.tokens.of(&hidden);
+        let queried = wanted.queried(&hidden, &residual);
+        let projected =
+            [self.query.forward(queried), self.key.forward(hidden.clone()), self.value.forward(hidden)];
         let dropout_p = self.attention_probs_dropout_prob;
         let (context, kept) =
             self_attention(projected, self.num_attention_heads, wanted, bias, dropout_p, dropout);
         let x = self.dense.forward(context);
-        let hidden = self.LayerNorm.forward_dropout_sum(x, self.hidden_dropout_prob, dropout, queries);
+        let hidden = self.LayerNorm.forward_dropout_sum(x, self.hidden_dropout_prob, dropout, residual);
         LayerOutput { hidden, kept }
     }
 }
