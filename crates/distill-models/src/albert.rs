@@ -359,9 +359,10 @@ impl AlbertAttention {
         bias: &AttentionBias,
         dropout: &mut Dropout,
     ) -> LayerOutput {
-        let queries = wanted.tokens.of(&hidden);
+        let residual = wanted.tokens.of(&hidden);
+        let queried = wanted.queried(&hidden, &residual);
         let projected = [
-            self.query.forward(queries.clone(), dropout),
+            self.query.forward(queried, dropout),
             self.key.forward(hidden.clone(), dropout),
             self.value.forward(hidden, dropout),
         ];
@@ -369,7 +370,7 @@ impl AlbertAttention {
         let (context, kept) =
             self_attention(projected, self.num_attention_heads, wanted, bias, dropout_p, dropout);
         let x = self.dense.forward(context, dropout);
-        let hidden = self.LayerNorm.forward_dropout_sum(x, self.hidden_dropout_prob, dropout, queries);
+        let hidden = self.LayerNorm.forward_dropout_sum(x, self.hidden_dropout_prob, dropout, residual);
         LayerOutput { hidden, kept }
     }
 }

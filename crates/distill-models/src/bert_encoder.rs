@@ -86,10 +86,11 @@ impl BertLayer {
         bias: &AttentionBias,
         dropout: &mut Dropout,
     ) -> LayerOutput {
-        let queries = wanted.tokens.of(&hidden);
-        let (context, kept) = self.attention.self_.forward(queries.clone(), hidden, wanted, bias, dropout);
+        let residual = wanted.tokens.of(&hidden);
+        let queried = wanted.queried(&hidden, &residual);
+        let (context, kept) = self.attention.self_.forward(queried, hidden, wanted, bias, dropout);
         let output = &self.attention.output;
-        let attended = output.finish(output.dense.forward(context, dropout), queries, dropout);
+        let attended = output.finish(output.dense.forward(context, dropout), residual, dropout);
         let inner = self.intermediate.dense.forward(attended.clone(), dropout);
         let output = self.output.dense.forward_activated(inner, self.hidden_act, dropout);
         LayerOutput { hidden: self.output.finish(output, attended, dropout), kept }
@@ -132,14 +133,14 @@ impl BertSelfAttention {
 
     fn forward(
         &self,
-        queries: Tensor<3>,
+        queried: Tensor<3>,
         hidden: Tensor<3>,
         wanted: Wanted,
         bias: &AttentionBias,
         dropout: &mut Dropout,
     ) -> (Tensor<3>, Kept) {
         let projected = [
-            self.query.forward(queries, dropout),
+            self.query.forward(queried, dropout),
             self.key.forward(hidden.clone(), dropout),
             self.value.forward(hidden, dropout),
         ];

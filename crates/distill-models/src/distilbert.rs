@@ -398,17 +398,18 @@ impl TransformerBlock {
         bias: &AttentionBias,
         dropout: &mut Dropout,
     ) -> LayerOutput {
-        let queries = wanted.tokens.of(&hidden);
+        let residual = wanted.tokens.of(&hidden);
+        let queried = wanted.queried(&hidden, &residual);
         let SelfAttention { q_lin, k_lin, v_lin, out_lin } = &self.attention;
         let projected = [
-            q_lin.forward(queries.clone(), dropout),
+            q_lin.forward(queried, dropout),
             k_lin.forward(hidden.clone(), dropout),
             v_lin.forward(hidden, dropout),
         ];
         let (context, kept) =
             self_attention(projected, self.n_heads, wanted, bias, self.attention_dropout, dropout);
         let attended = out_lin.forward(context, dropout);
-        let attended = self.sa_layer_norm.forward_sum(attended, queries);
+        let attended = self.sa_layer_norm.forward_sum(attended, residual);
         let inner = self.ffn.lin1.forward(attended.clone(), dropout);
         let output = self.ffn.lin2.forward_activated(inner, self.activation, dropout);
         let hidden = self.output_layer_norm.forward_dropout_sum(output, self.dropout, dropout, attended);

@@ -103,8 +103,9 @@ impl FirstPass {
         let encoder = module.encoder();
         let (at_embeddings, context) = (dropout.clone(), encoder.context(input));
         let mut hidden = encoder.embed(input, dropout);
-        let mut layers = Vec::with_capacity(encoder.num_hidden_layers());
-        for n in 0..encoder.num_hidden_layers() {
+        let count = options.layers_run(encoder.num_hidden_layers());
+        let mut layers = Vec::with_capacity(count);
+        for n in 0..count {
             let (before, wanted) = (dropout.clone(), module.wanted_of(n, options));
             let output = encoder.layer(n, hidden.clone(), wanted, &context, dropout);
             layers.push(SavedLayer { input: hidden, dropout: before, kept: output.kept });

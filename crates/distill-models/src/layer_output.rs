@@ -33,9 +33,10 @@ impl Tokens {
     }
 }
 
-/// What is wanted of a layer; with scores or projections, all tokens are.
+/// What is wanted of a layer; with scores, all tokens are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted {
+    /// Of its output. Keys and values are those of all tokens in any case.
     pub(crate) tokens: Tokens,
     pub(crate) scores: Scores,
     pub(crate) queries_keys_values: bool,
@@ -45,6 +46,12 @@ impl Wanted {
     /// The hidden states, and nothing else.
     pub(crate) const ALL_TOKENS: Self =
         Self { tokens: Tokens::All, scores: Scores::Discard, queries_keys_values: false };
+
+    /// What queries are made of: all of `hidden` where queries are handed out, else only what is attended from, the
+    /// [`tokens`](Self::tokens).
+    pub(crate) fn queried(self, hidden: &Tensor<3>, tokens: &Tensor<3>) -> Tensor<3> {
+        if self.queries_keys_values { hidden.clone() } else { tokens.clone() }
+    }
 }
 
 /// What a layer returns.

@@ -31,6 +31,11 @@ impl Layers {
         Self(self.0 | other.0)
     }
 
+    /// The highest of them.
+    pub fn highest(self) -> Option<usize> {
+        (u128::BITS - self.0.leading_zeros()).checked_sub(1).map(|layer| layer as usize)
+    }
+
     /// How many of the set come before `layer`: its place in a list of what they handed out.
     pub fn rank(self, layer: usize) -> usize {
         (self.0 & Self::bit(layer).wrapping_sub(1)).count_ones() as usize
@@ -52,6 +57,7 @@ mod tests {
         assert_eq!(held, [0, 5, 127]);
         assert!(!layers.contains(usize::MAX) && !layers.contains(1 << 32));
         assert_eq!([0, 5, 127].map(|layer| layers.rank(layer)), [0, 1, 2]);
+        assert_eq!([layers, Layers::of([0]), Layers::NONE].map(Layers::highest), [Some(127), Some(0), None]);
         assert_eq!(layers.union(Layers::of([5, 6])), Layers::of([0, 5, 6, 127]));
     }
 

@@ -233,8 +233,8 @@ pub(crate) fn join_heads(x: Tensor<4>) -> Tensor<3> {
     x.swap_dims(1, 2).reshape([batch, seq, heads * size])
 }
 
-/// The context that projected queries, keys and values make, `[batch, seq, hidden]` like them, and what of all that is
-/// to be kept.
+/// The context that projected queries, keys and values make, `[batch, seq, hidden]` of the tokens that are wanted, and
+/// what of all that is to be kept. Queries are made of [`Wanted::queried`].
 pub(crate) fn self_attention(
     projected: [Tensor<3>; 3],
     num_attention_heads: usize,
@@ -244,7 +244,9 @@ pub(crate) fn self_attention(
     dropout: &mut Dropout,
 ) -> (Tensor<3>, Kept) {
     let queries_keys_values = wanted.queries_keys_values.then(|| projected.clone());
-    let [q, k, v] = projected.map(|x| split_heads(x, num_attention_heads));
+    let [q, k, v] = projected;
+    let q = if wanted.queries_keys_values { wanted.tokens.of(&q) } else { q };
+    let [q, k, v] = [q, k, v].map(|x| split_heads(x, num_attention_heads));
     let out = attention(q, k, v, bias, dropout_p, dropout, wanted.scores);
     (join_heads(out.context), Kept { scores: out.scores, queries_keys_values })
 }

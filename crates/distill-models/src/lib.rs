@@ -47,6 +47,7 @@ pub use error::{ModelError, TensorFault};
 pub use inspect::{FileSummary, Inspection, TensorSummary, inspect};
 pub use key_value_cache::KeyValueCache;
 pub use layer_set::Layers;
+pub use logits::Logits;
 pub use lora::{LoraConfig, TargetModules};
 pub use loss::Loss;
 pub use model::{Activations, DecoderInput, ForwardOptions, Model, ModelInput, ModelOutput, ParameterInfo};

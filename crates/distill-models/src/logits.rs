@@ -8,7 +8,7 @@ use distill_ops::{CrossEntropy, TokenLoss, cross_entropy, linear_cross_entropy, 
 /// A vocabulary makes logits by the hundred for each number of a hidden state. Losses and measures that look at some rows
 /// alone, or at one row after the other, take them from the hidden states.
 #[derive(Debug, Clone)]
-pub(crate) struct Logits {
+pub struct Logits {
     /// `[rows, classes]`, or `[rows, width]` before an output layer.
     rows: Tensor<2>,
     output: Option<Box<OutputLayer>>,
@@ -25,7 +25,7 @@ struct OutputLayer {
 
 impl Logits {
     /// These numbers, `[rows, classes]`.
-    pub(crate) fn computed(rows: Tensor<2>) -> Self {
+    pub fn computed(rows: Tensor<2>) -> Self {
         Self { rows, output: None }
     }
 

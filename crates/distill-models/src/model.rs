@@ -118,12 +118,14 @@ pub struct ForwardOptions {
     ///
     /// A layer whose scores are asked for computes all tokens, even the last one.
     pub attention_scores: Layers,
-    /// Keep queries, keys and values of these layers; they too compute all tokens.
+    /// Keep queries, keys and values of these layers: those of all tokens, whatever else the layer computes.
     pub queries_keys_values: Layers,
+    /// Leave out the head, and the layers above the highest one that something is asked of.
+    pub without_logits: bool,
 }
 
 impl ForwardOptions {
-    /// All that either asks for.
+    /// All that either asks for; logits unless both do without.
     #[must_use]
     pub fn union(self, other: Self) -> Self {
         Self {
@@ -131,11 +133,21 @@ impl ForwardOptions {
             last_hidden_state: self.last_hidden_state || other.last_hidden_state,
             attention_scores: self.attention_scores.union(other.attention_scores),
             queries_keys_values: self.queries_keys_values.union(other.queries_keys_values),
+            without_logits: self.without_logits && other.without_logits,
         }
     }
 
     pub(crate) fn keeps_last(self) -> bool {
         self.hidden_states || self.last_hidden_state
+    }
+
+    /// How many of these layers are run.
+    pub(crate) fn layers_run(self, num_hidden_layers: usize) -> usize {
+        if !self.without_logits || self.keeps_last() {
+            return num_hidden_layers;
+        }
+        let highest = self.attention_scores.union(self.queries_keys_values).highest();
+        highest.map_or(0, |highest| num_hidden_layers.min(highest + 1))
     }
 }
 
@@ -153,7 +165,8 @@ pub enum Activations {
 /// What a forward pass returns.
 #[derive(Debug, Clone)]
 pub struct ModelOutput {
-    pub(crate) logits: Logits,
+    /// What the head says; [`logits`](Self::logits) are the numbers.
+    pub logits: Logits,
     /// After the last layer, and its norm where the architecture has one there, `[batch, seq, hidden]`; of an
     /// encoder-decoder its encoder's. Where asked for.
     pub last_hidden_state: Option<Tensor<3>>,
@@ -321,8 +334,9 @@ pub(crate) trait Forward: Module + 'static {
         let context = encoder.context(input);
         let mut hidden = encoder.embed(input, dropout);
         let mut hidden_states = options.hidden_states.then(|| vec![hidden.clone()]);
-        let mut all_kept = Vec::with_capacity(encoder.num_hidden_layers());
-        for n in 0..encoder.num_hidden_layers() {
+        let layers = options.layers_run(encoder.num_hidden_layers());
+        let mut all_kept = Vec::with_capacity(layers);
+        for n in 0..layers {
             let wanted = self.wanted_of(n, options);
             let output = encoder.layer(n, hidden, wanted, &context, dropout);
             hidden = output.hidden;
@@ -344,11 +358,20 @@ pub(crate) trait Forward: Module + 'static {
         context: &LayerContext<'_>,
         dropout: &mut Dropout,
     ) -> ModelOutput {
-        let last = self.encoder().finish(last, context, dropout);
+        // Where layers above are left out, this is not the last one.
+        let last = match options.without_logits && !options.keeps_last() {
+            true => last,
+            false => self.encoder().finish(last, context, dropout),
+        };
         if let Some(state) = hidden_states.as_mut().and_then(|states| states.last_mut()) {
             *state = last.clone();
         }
-        let HeadOutput { logits, pooler_output } = self.head(&last, dropout);
+        let HeadOutput { logits, pooler_output } = if options.without_logits {
+            let nothing = Tensor::zeros([0, 0], &last.device());
+            HeadOutput { logits: Logits::computed(nothing), pooler_output: None }
+        } else {
+            self.head(&last, dropout)
+        };
         let last_hidden_state = options.keeps_last().then_some(last);
         let (mut attention_scores, mut queries_keys_values) = (Vec::new(), Vec::new());
         for kept in kept {
@@ -374,9 +397,11 @@ pub(crate) trait Forward: Module + 'static {
     fn wanted_of(&self, n: usize, options: ForwardOptions) -> Wanted {
         let scores = if options.attention_scores.contains(n) { Scores::Keep } else { Scores::Discard };
         let queries_keys_values = options.queries_keys_values.contains(n);
-        let last = n + 1 == self.encoder().num_hidden_layers();
-        let all = !last || options.keeps_last() || scores == Scores::Keep || queries_keys_values;
-        Wanted { tokens: if all { Tokens::All } else { self.reads() }, scores, queries_keys_values }
+        let last = n + 1 == options.layers_run(self.encoder().num_hidden_layers());
+        let all = !last || options.keeps_last() || scores == Scores::Keep;
+        // Without logits nobody reads the rest of the last layer: one token is the least there is.
+        let read = if options.without_logits { Tokens::First } else { self.reads() };
+        Wanted { tokens: if all { Tokens::All } else { read }, scores, queries_keys_values }
     }
 }
 

@@ -94,10 +94,11 @@ fn golden_logits_loss_and_gradient_norms_of_generative_models() {
             let last = values(output.last_hidden_state.clone().unwrap());
             let difference = largest_difference(&last, &reference.floats["last_hidden_state"].1);
             assert!(difference < LOGITS, "{place}: last hidden state differs by {difference}");
+            let logits = output.logits();
             let states = output.hidden_states.unwrap();
             assert_eq!(largest_difference(&values(states.last().unwrap().clone()), &last), 0.0, "{place}");
 
-            let loss = example.loss(output.logits(), &device);
+            let loss = example.loss(logits, &device);
             let expected = golden["loss"].as_f64().unwrap();
             let found = loss.clone().into_scalar::<f64>();
             assert!((found - expected).abs() < LOSS, "{place}: loss {found}, expected {expected}");

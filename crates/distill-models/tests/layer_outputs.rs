@@ -21,12 +21,14 @@ const NOTHING: ForwardOptions = ForwardOptions {
     last_hidden_state: false,
     attention_scores: Layers::NONE,
     queries_keys_values: Layers::NONE,
+    without_logits: false,
 };
 const EVERYTHING: ForwardOptions = ForwardOptions {
     hidden_states: true,
     last_hidden_state: true,
     attention_scores: Layers::ALL,
     queries_keys_values: Layers::ALL,
+    without_logits: false,
 };
 
 fn tasks() -> [Task; 2] {
@@ -136,6 +138,75 @@ fn what_is_asked_for_comes_in_order_and_shape() {
     });
 }
 
+/// The last layer computes the rest of itself for the first token alone, or for none.
+#[test]
+fn the_last_layer_hands_out_queries_of_all_tokens() {
+    for_each_model(|model, what| {
+        let everything = forward(model, EVERYTHING).queries_keys_values.swap_remove(LAYERS - 1).map(values);
+        let layers = Layers::of([LAYERS - 1]);
+        for without_logits in [false, true] {
+            let options = ForwardOptions { queries_keys_values: layers, without_logits, ..NOTHING };
+            let [found] = forward(model, options).queries_keys_values.try_into().unwrap();
+            assert_eq!(found.map(values), everything, "{what}, without_logits = {without_logits}");
+        }
+    });
+}
+
+#[test]
+fn without_logits_layers_above_what_is_asked_for_are_left_out() {
+    for_each_model(|model, what| {
+        let everything = forward(model, EVERYTHING);
+        let layers = Layers::of([1]);
+        let asked = [
+            ForwardOptions { attention_scores: layers, ..NOTHING },
+            ForwardOptions { queries_keys_values: layers, ..NOTHING },
+            ForwardOptions { hidden_states: true, ..NOTHING },
+        ];
+        for options in asked {
+            let output = forward(model, ForwardOptions { without_logits: true, ..options });
+            assert_eq!(output.logits().dims(), [0, 0], "{what}");
+            assert!(output.pooler_output.is_none(), "{what}");
+            for scores in output.attention_scores {
+                assert_eq!(values(scores), values(everything.attention_scores[1].clone()), "{what}");
+            }
+            for (found, x) in
+                output.queries_keys_values.into_iter().flatten().zip(&everything.queries_keys_values[1])
+            {
+                assert_eq!(values(found), values(x.clone()), "{what}");
+            }
+            let states = output.hidden_states.unwrap_or_default();
+            for (found, x) in states.into_iter().zip(everything.hidden_states.iter().flatten()) {
+                assert_eq!(values(found), values(x.clone()), "{what}");
+            }
+        }
+    });
+}
+
+#[test]
+fn without_logits_gradients_are_the_same() {
+    for device in devices() {
+        for architecture in ARCHITECTURES {
+            let [task, _] = tasks();
+            let model = model(architecture, task, &device);
+            for part in [Part::Scores, Part::QueriesKeysValues, Part::HiddenStates] {
+                for activations in [Activations::Keep, Activations::Recompute] {
+                    let run = |without_logits| {
+                        let options = ForwardOptions { without_logits, ..part.options() };
+                        let (input, mut dropout) = (input(&model.device()), Dropout::off());
+                        let mut loss = |output: ModelOutput| part.loss(output);
+                        let found = model.gradients_of(&input, options, activations, &mut dropout, &mut loss);
+                        found.into_iter().map(|(name, gradient)| (name, values(gradient))).collect::<Vec<_>>()
+                    };
+                    let what = format!("{} on {device:?}, {part:?}", architecture.model_type);
+                    let (with, without) = (run(false), run(true));
+                    assert!(!with.is_empty(), "{what}");
+                    assert_eq!(with, without, "{what}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn scores_are_those_of_queries_and_keys() {
     for_each_model(|model, what| {
@@ -188,6 +259,8 @@ fn weighted<const D: usize>(x: Tensor<D>, seed: usize) -> Tensor<1> {
 enum Part {
     Scores,
     QueriesKeysValues,
+    /// Of the last layer, which computes the rest of its first token alone; and the logits.
+    LastQueriesKeysValues,
     HiddenStates,
     All,
 }
@@ -198,6 +271,9 @@ impl Part {
         match self {
             Self::Scores => ForwardOptions { attention_scores: layers, ..NOTHING },
             Self::QueriesKeysValues => ForwardOptions { queries_keys_values: layers, ..NOTHING },
+            Self::LastQueriesKeysValues => {
+                ForwardOptions { queries_keys_values: Layers::of([LAYERS - 1]), ..NOTHING }
+            }
             Self::HiddenStates => ForwardOptions { hidden_states: true, ..NOTHING },
             Self::All => EVERYTHING,
         }
@@ -206,7 +282,7 @@ impl Part {
     /// Of the first two layers unless it is of all.
     fn loss(self, output: ModelOutput) -> Tensor<1> {
         let mut terms = Vec::new();
-        let logits = matches!(self, Self::All).then(|| output.logits());
+        let logits = matches!(self, Self::All | Self::LastQueriesKeysValues).then(|| output.logits());
         for (n, scores) in output.attention_scores.into_iter().enumerate() {
             terms.push(weighted(scores, n));
         }
@@ -267,7 +343,13 @@ fn gradients_are_those_of_central_differences() {
         for architecture in ARCHITECTURES {
             let [classification, masked_lm] = tasks();
             let mut cases = vec![(Part::All, masked_lm)];
-            let parts = [Part::Scores, Part::QueriesKeysValues, Part::HiddenStates, Part::All];
+            let parts = [
+                Part::Scores,
+                Part::QueriesKeysValues,
+                Part::LastQueriesKeysValues,
+                Part::HiddenStates,
+                Part::All,
+            ];
             cases.extend(parts.map(|part| (part, classification.clone())));
             for (part, task) in cases {
                 let what = format!("{} on {device:?}, {task:?}, {part:?}", architecture.model_type);

@@ -70,7 +70,7 @@ fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
 }
 
 fn logits(loaded: &Loaded) -> Vec<f32> {
-    values(&forward(loaded.model.as_ref()).logits)
+    values(&forward(loaded.model.as_ref()).logits())
 }
 
 fn tensors(loaded: &Loaded) -> Tensors {

@@ -21,7 +21,8 @@ pub fn relation_kl(
 ) -> Tensor<1> {
     #[cfg(feature = "flex")]
     if crate::flex_op::is_flex(&student.device()) {
-        let op = fused::RelationKl { kept: attention_mask.into(), heads: relation_heads };
+        let precision = crate::precision();
+        let op = fused::RelationKl { kept: attention_mask.into(), heads: relation_heads, precision };
         return crate::flex_op::apply2(op, student, teacher.detach());
     }
     plain(student, teacher.detach(), attention_mask, relation_heads)
@@ -50,13 +51,15 @@ mod fused {
 
     use burn::backend::flex::FlexTensor;
 
-    use crate::flex_op::{FlexOp, dims, in_order, like, tensor_of, values};
-    use crate::kernels::{RelationShape, relation_kl, relation_kl_backward};
+    use crate::Precision;
+    use crate::flex_op::{FlexOp, dims, in_order, into_values, like, tensor_of, values};
+    use crate::kernels::{RelationShape, relation_kl, relation_kl_and_gradient, scale_all};
 
     #[derive(Debug, Clone)]
     pub(super) struct RelationKl {
         pub(super) kept: Arc<[u8]>,
         pub(super) heads: usize,
+        pub(super) precision: Precision,
     }
 
     impl RelationKl {
@@ -67,26 +70,35 @@ mod fused {
                 heads: self.heads,
                 student: of_student[2],
                 teacher: of_teacher[2],
+                precision: self.precision,
             }
         }
     }
 
     impl FlexOp<2> for RelationKl {
-        /// Student and teacher.
-        type Saved = [FlexTensor; 2];
+        /// The student's gradient of the sum: found on the way, from scores that are not kept.
+        type Saved = FlexTensor;
 
         fn forward(&self, both: [FlexTensor; 2]) -> (FlexTensor, Self::Saved) {
             let both = both.map(in_order);
             let shape = self.shape(both.each_ref());
-            let sum = relation_kl(values(&both[0]), values(&both[1]), &self.kept, &shape);
-            (tensor_of(vec![sum as f32], [1]), both)
+            let [student, teacher] = both.each_ref().map(values);
+            let (sum, gradient) = relation_kl_and_gradient(student, teacher, &self.kept, &shape);
+            (tensor_of(vec![sum as f32], [1]), like(&both[0], gradient))
         }
 
-        fn backward(&self, both: Self::Saved, grad: FlexTensor, _: [bool; 2]) -> [Option<FlexTensor>; 2] {
-            let scale = values(&in_order(grad))[0];
+        fn predict(&self, both: [FlexTensor; 2]) -> FlexTensor {
+            let both = both.map(in_order);
             let shape = self.shape(both.each_ref());
-            let found = relation_kl_backward(values(&both[0]), values(&both[1]), &self.kept, &shape, scale);
-            [Some(like(&both[0], found)), None]
+            let [student, teacher] = both.each_ref().map(values);
+            tensor_of(vec![relation_kl(student, teacher, &self.kept, &shape) as f32], [1])
+        }
+
+        fn backward(&self, gradient: Self::Saved, grad: FlexTensor, _: [bool; 2]) -> [Option<FlexTensor>; 2] {
+            let (shape, factor) = (dims(&gradient), values(&in_order(grad))[0]);
+            let mut gradient = into_values(gradient);
+            scale_all(&mut gradient, factor);
+            [Some(tensor_of(gradient, [shape[0], shape[1], shape[2]])), None]
         }
     }
 }

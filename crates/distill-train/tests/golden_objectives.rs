@@ -4,7 +4,7 @@
 mod golden_set;
 
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use distill_models::{EncoderConfig, ModelOutput, find};
+use distill_models::{EncoderConfig, Logits, ModelOutput, find};
 use distill_recipe::{Component, Document};
 use distill_train::objectives::{
     Level, LossConfig, Losses, OBJECTIVES, Outputs, Pair, Projection, StepCounts, Targets, TeacherOutput,
@@ -166,7 +166,7 @@ fn check_loss(golden: &Golden, case: &str, loss: &Tensor<1>) {
 
 fn output(logits: Tensor<2>) -> ModelOutput {
     ModelOutput {
-        logits,
+        logits: Logits::computed(logits),
         last_hidden_state: None,
         pooler_output: None,
         hidden_states: None,

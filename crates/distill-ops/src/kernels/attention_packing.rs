@@ -8,7 +8,7 @@ use super::attention_products::{COLUMNS, PANEL, Words};
 use super::{Isa, attention_pairs, for_each_isa, isa};
 
 /// Floats packed at a time.
-const VECTOR: usize = 16;
+pub(super) const VECTOR: usize = 16;
 
 /// Rows of one head: `row_stride` apart, `head_size` long.
 #[derive(Debug, Clone, Copy)]
@@ -196,7 +196,7 @@ pub(super) fn pack_across(words: Words, source: Rows<'_>, rows: Range<usize>, sc
 
 /// Rows become columns.
 #[allow(unsafe_code)]
-fn transpose(block: &mut [[f32; VECTOR]; VECTOR]) {
+pub(super) fn transpose(block: &mut [[f32; VECTOR]; VECTOR]) {
     #[cfg(target_arch = "x86_64")]
     if isa() >= Isa::Avx512 {
         // SAFETY: the processor was asked for AVX-512 before `Isa::Avx512` was chosen.

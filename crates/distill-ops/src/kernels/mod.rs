@@ -55,7 +55,7 @@ pub(crate) use pieces::zeros;
 pub(crate) use product::{Activated, Matrix, Onto, PackedRight, product, product_packed};
 pub(crate) use random_mask::RandomMask;
 pub(crate) use reduce::{column_sums, scale_all, sum_of_squares};
-pub(crate) use relations::{RelationShape, relation_kl, relation_kl_backward};
+pub(crate) use relations::{RelationShape, relation_kl, relation_kl_and_gradient};
 pub(crate) use rotary::RotaryAngles;
 #[cfg(feature = "flex")]
 pub(crate) use rotary::{Turn, rotate};

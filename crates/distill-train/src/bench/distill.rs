@@ -73,8 +73,14 @@ pub struct MethodReport {
     pub teacher: &'static str,
     /// A step, in milliseconds.
     pub step_ms: Spread,
-    /// The median step against that of the student alone, and of the teacher's forward pass where it runs along.
+    /// The median step against the student's with labels alone, plus the teacher's forward pass to its logits where it
+    /// runs along: both compute what their heads read, and no more.
     pub ratio: f64,
+    /// A step with labels alone in which student, and teacher where it runs along, compute the outputs that the method
+    /// compares (all tokens of last layers, attention scores, queries, keys, values), in milliseconds.
+    pub same_outputs_ms: Spread,
+    /// The median step against that one: what the losses cost by themselves.
+    pub same_outputs_ratio: f64,
     /// Why there is no such step between these two models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unfit: Option<String>,
@@ -92,10 +98,26 @@ enum Answers {
 struct Kind {
     method: &'static str,
     answers: Answers,
-    losses: Result<Losses, Unfit>,
+    losses: Result<Both, Unfit>,
     optimizer: Optimizer,
     projection: Option<Projection>,
     times: Vec<Duration>,
+    same_outputs_times: Vec<Duration>,
+}
+
+/// What two steps of a kind minimise that compute the same outputs.
+struct Both {
+    /// The losses of the method.
+    method: Losses,
+    /// Labels alone.
+    labels: Losses,
+}
+
+/// Which of them.
+#[derive(Clone, Copy)]
+enum Minimised {
+    Method,
+    Labels,
 }
 
 /// Measures distillation steps on random tokens.
@@ -112,6 +134,7 @@ pub fn bench_distill(bench: &DistillBench, observer: &mut dyn Observer) -> Resul
         seed: bench.seed,
         dropout,
         device: device.clone(),
+        lora: None,
     };
     let (mut student, sizes) = wanted(&bench.student, &device, None).load(observer)?;
     let (teacher, teacher_sizes) = wanted(&bench.teacher, &plain, Some(0.0)).load(observer)?;
@@ -160,9 +183,15 @@ pub fn bench_distill(bench: &DistillBench, observer: &mut dyn Observer) -> Resul
             teacher_times.push(forward);
         }
         for kind in kinds.iter_mut().filter(|kind| kind.answers == Answers::None || same_classes) {
-            if let Some(time) = steps.step(kind, student.model.as_mut(), step as u64).filter(|_| measured) {
-                kind.times.push(time);
-            }
+            let wanted = kind.answers;
+            let mut time = |minimised| {
+                let time = steps.step(kind, minimised, student.model.as_mut(), step as u64);
+                time.filter(|_| measured)
+            };
+            let of_method = time(Minimised::Method);
+            let of_labels = (wanted != Answers::None).then(|| time(Minimised::Labels)).flatten();
+            kind.times.extend(of_method);
+            kind.same_outputs_times.extend(of_labels);
         }
         let (done, total) = (step as u64 + 1, Some(total as u64));
         observer.event(&Event::Progress { what: "measuring steps".to_owned(), done, total });
@@ -171,6 +200,7 @@ pub fn bench_distill(bench: &DistillBench, observer: &mut dyn Observer) -> Resul
     let student_step_ms = Spread::of(kinds.remove(0).times.into_iter());
     let methods = kinds.into_iter().map(|kind| {
         let step_ms = Spread::of(kind.times.iter().copied());
+        let same_outputs_ms = Spread::of(kind.same_outputs_times.iter().copied());
         let live = kind.answers == Answers::Live;
         let beside = student_step_ms.p50 + if live { teacher_forward_ms.p50 } else { 0.0 };
         let classes = (!same_classes).then(|| "student and teacher have another number of labels".to_owned());
@@ -179,6 +209,8 @@ pub fn bench_distill(bench: &DistillBench, observer: &mut dyn Observer) -> Resul
             teacher: if live { "live" } else { "cached" },
             step_ms,
             ratio: step_ms.p50 / beside,
+            same_outputs_ms,
+            same_outputs_ratio: if step_ms.p50 > 0.0 { step_ms.p50 / same_outputs_ms.p50 } else { 0.0 },
             unfit: classes.or(kind.losses.err().map(|unfit| unfit.message)),
         }
     });
@@ -224,12 +256,16 @@ fn kind(
         same_tokens: true,
         level: Level::Sequence,
     };
-    let losses = Losses::build(configs, &pair).map_err(|mut unfit| unfit.remove(0).1);
-    let needed = losses.as_ref().is_ok_and(|losses| losses.needs().projection);
+    let build = |configs: &[LossConfig]| Losses::build(configs, &pair).map_err(|mut unfit| unfit.remove(0).1);
+    let losses = build(configs).and_then(|method| {
+        let labels = build(&usual_losses(Level::Sequence))?.beside(method.needs());
+        Ok(Both { method, labels })
+    });
+    let needed = losses.as_ref().is_ok_and(|losses| losses.method.needs().projection);
     let widths = [pair.student, teacher.config.encoder.as_ref()].map(|encoder| encoder.hidden_size());
     let projection = needed.then(|| Projection::new(widths[0], widths[1], seed, device));
     let optimizer = Optimizer::new(AdamW::default(), rules, student.model.as_ref(), projection.as_ref());
-    Kind { method, answers, losses, optimizer, projection, times: Vec::new() }
+    Kind { method, answers, losses, optimizer, projection, times: Vec::new(), same_outputs_times: Vec::new() }
 }
 
 /// One step after the other.
@@ -253,9 +289,19 @@ impl Steps {
     }
 
     /// Wall time of a step; `None` where the losses do not fit the models.
-    fn step(&mut self, kind: &mut Kind, model: &mut dyn Model, step: u64) -> Option<Duration> {
-        let losses = kind.losses.as_ref().ok()?;
-        let needs = losses.needs();
+    fn step(
+        &mut self,
+        kind: &mut Kind,
+        minimised: Minimised,
+        model: &mut dyn Model,
+        step: u64,
+    ) -> Option<Duration> {
+        let both = kind.losses.as_ref().ok()?;
+        let needs = both.method.needs();
+        let losses = match minimised {
+            Minimised::Method => &both.method,
+            Minimised::Labels => &both.labels,
+        };
         let start = Instant::now();
         let input = self.batches.input(model);
         let labels = self.batches.labels(self.classes);

@@ -1,11 +1,13 @@
 //! How fast a model trains and answers on this machine, by the code that runs use.
 
 mod distill;
+mod generate;
 mod model;
 mod predict;
 mod train;
 
 pub use distill::{DistillBench, DistillReport, MethodReport, bench_distill};
+pub use generate::{GenerateBench, GenerateReport, bench_generate};
 pub use model::{BenchModel, ModelSizes, ScratchModel};
 pub use predict::{PredictBench, PredictReport, bench_predict};
 pub use train::{Parts, TrainBench, TrainReport, bench_train};
@@ -90,6 +92,13 @@ impl RandomBatches {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) % below.max(1) as u64) as usize
+    }
+
+    /// A batch, row by row.
+    fn texts(&mut self) -> Vec<Vec<u32>> {
+        let [batch, length] = self.shape;
+        let vocab_size = self.vocab_size;
+        (0..batch).map(|_| (0..length).map(|_| self.next(vocab_size) as u32).collect()).collect()
     }
 
     fn input(&mut self, model: &dyn Model) -> ModelInput {

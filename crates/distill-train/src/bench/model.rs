@@ -4,7 +4,10 @@ use crate::error::TrainError;
 use crate::events::Observer;
 use crate::read_model::model_folder;
 use burn::tensor::Device;
-use distill_models::{Architecture, HeadPolicy, LoadRequest, Loaded, ModelConfig, Task, from_scratch, load};
+use distill_models::{
+    Adapter, Architecture, HeadPolicy, LoadRequest, Loaded, LoraConfig, ModelConfig, Task, TaskKind,
+    from_scratch, load,
+};
 use serde::Serialize;
 
 /// Labels of a model that comes without a classifier.
@@ -68,6 +71,8 @@ pub(super) struct Wanted<'a> {
     pub(super) seed: u64,
     pub(super) dropout: Option<f64>,
     pub(super) device: Device,
+    /// Adapters to train in place of the weights.
+    pub(super) lora: Option<LoraConfig>,
 }
 
 impl Wanted<'_> {
@@ -96,14 +101,15 @@ impl Wanted<'_> {
             device: self.device.clone(),
             dropout: self.dropout,
             head: HeadPolicy::Reinitialise,
-            adapter: None,
+            adapter: self.lora.clone().map(Adapter::New),
         }
     }
 
     fn pretrained(&self, reference: &str, observer: &mut dyn Observer) -> Result<Loaded, TrainError> {
         let folder = model_folder(reference, observer)?;
         let config = ModelConfig::read(&folder)?;
-        let task = if config.has_classifier() { config.task } else { labels() };
+        let writes = matches!(config.task.kind(), TaskKind::CausalLm | TaskKind::Seq2SeqLm);
+        let task = if config.has_classifier() || writes { config.task } else { labels() };
         Ok(load(&folder, self.request(task))?)
     }
 
@@ -115,7 +121,8 @@ impl Wanted<'_> {
             "intermediate_size": sizes.intermediate_size,
             "max_position_embeddings": POSITIONS.max(self.length + RESERVED_POSITIONS),
         });
-        let made = from_scratch(sizes.architecture, &table, sizes.vocab_size, 0, self.request(labels()));
+        let task = if sizes.architecture.supports(TaskKind::CausalLm) { Task::CausalLm } else { labels() };
+        let made = from_scratch(sizes.architecture, &table, sizes.vocab_size, 0, self.request(task));
         made.map_err(|errors| TrainError::Unusable {
             message: errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             help: "choose other sizes".to_owned(),

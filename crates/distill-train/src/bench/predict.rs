@@ -64,6 +64,7 @@ pub fn bench_predict(bench: &PredictBench, observer: &mut dyn Observer) -> Resul
         seed: bench.seed,
         dropout: Some(0.0),
         device: device.clone(),
+        lora: None,
     };
     let (loaded, sizes) = wanted.load(observer)?;
     let model = loaded.model.eval_copy();

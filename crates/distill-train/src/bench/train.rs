@@ -9,7 +9,8 @@ use crate::objectives::{Level, Losses, Pair, StepCounts, Targets, usual_losses};
 use crate::optimizer::{Gradients, Optimizer, clip_factor, gradient_norm};
 use crate::parameter_groups::GroupRules;
 use crate::pass::{PassInput, PassSettings, pass};
-use distill_models::{Activations, Model, Task};
+use distill_data::IGNORED_LABEL;
+use distill_models::{Activations, LoraConfig, Model, ModelInput, Task};
 use distill_ops::{AdamW, DeviceSpec, Dropout, resolve};
 use distill_recipe::DtypeChoice;
 use serde::Serialize;
@@ -41,6 +42,8 @@ pub struct TrainBench {
     pub dropout: Option<f64>,
     /// What the backward pass finds of the layers.
     pub activations: Activations,
+    /// Adapters to train in place of the weights.
+    pub lora: Option<LoraConfig>,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -109,30 +112,41 @@ pub fn bench_train(bench: &TrainBench, observer: &mut dyn Observer) -> Result<Tr
         seed: bench.seed,
         dropout: bench.dropout,
         device: device.clone().autodiff(),
+        lora: bench.lora.clone(),
     };
     let (mut loaded, sizes) = wanted.load(observer)?;
     let classes = match &loaded.config.task {
         Task::Classification { id2label } => id2label.len(),
         Task::MaskedLm | Task::CausalLm | Task::Seq2SeqLm => 0,
     };
+    let level = match classes {
+        0 => Level::NextToken,
+        _ => Level::Sequence,
+    };
+    if loaded.config.task == Task::Seq2SeqLm {
+        return Err(TrainError::Unusable {
+            message: "steps of encoder-decoders are not measured".to_owned(),
+            help: "measure a decoder or an encoder".to_owned(),
+        });
+    }
     let model = loaded.model.as_mut();
-    model.set_trainable(&|_| true);
     let rules = GroupRules {
         weight_decay: WEIGHT_DECAY,
         freeze: Vec::new(),
-        lora: None,
+        lora: loaded.lora.clone(),
         layerwise_lr_decay: None,
         num_hidden_layers: model.num_hidden_layers(),
     };
+    model.set_trainable(&|name| rules.trainable(name));
     let pair = Pair {
         student: loaded.config.encoder.as_ref(),
         teacher: None,
         teachers: 0,
         same_tokens: true,
-        level: Level::Sequence,
+        level,
     };
     // The labels alone fit every model.
-    let losses = Losses::build(&usual_losses(Level::Sequence), &pair).unwrap_or_default();
+    let losses = Losses::build(&usual_losses(level), &pair).unwrap_or_default();
     let model = loaded.model.as_mut();
     let settings = PassSettings { losses: &losses, precision, activations: bench.activations };
     let mut stepper = Stepper {
@@ -183,6 +197,12 @@ pub fn bench_train(bench: &TrainBench, observer: &mut dyn Observer) -> Result<Tr
     })
 }
 
+/// The token after each one; none after the last of a row.
+fn next_tokens(input: &ModelInput) -> Vec<i64> {
+    let rows = input.host_input_ids.chunks(input.shape[1].max(1));
+    rows.flat_map(|row| row[1..].iter().map(|&id| i64::from(id)).chain([IGNORED_LABEL])).collect()
+}
+
 /// One step after the other.
 struct Stepper<'a> {
     optimizer: Optimizer,
@@ -197,10 +217,14 @@ impl Stepper<'_> {
     fn step(&mut self, model: &mut dyn Model, step: u64) -> StepTimes {
         let start = Instant::now();
         let input = self.batches.input(model);
-        let labels = self.batches.labels(self.classes);
+        let labels = match self.classes {
+            0 => next_tokens(&input),
+            classes => self.batches.labels(classes),
+        };
         let data = start.elapsed();
 
-        let counts = StepCounts { labels: labels.len() as u64, ..StepCounts::default() };
+        let labelled = labels.iter().filter(|&&label| label != IGNORED_LABEL).count();
+        let counts = StepCounts { labels: labelled as u64, ..StepCounts::default() };
         let device = model.device();
         let targets = Targets {
             labels: &labels,

@@ -85,6 +85,14 @@ impl Losses {
         if unfit.is_empty() { Ok(Self(built)) } else { Err(unfit) }
     }
 
+    /// These, in a pass that hands out all that `needs` asks of the student, though no loss reads it.
+    pub(crate) fn beside(mut self, needs: Needs) -> Self {
+        let needs = Needs { student: needs.student, ..Needs::default() };
+        let objective = Box::new(Unread(needs));
+        self.0.push(WeightedObjective { name: "unread".to_owned(), weight: 0.0, objective });
+        self
+    }
+
     /// Each loss.
     pub fn iter(&self) -> impl Iterator<Item = &WeightedObjective> {
         self.0.iter()
@@ -97,7 +105,11 @@ impl Losses {
 
     /// What all of them need.
     pub fn needs(&self) -> Needs {
-        self.0.iter().map(|loss| loss.objective.needs()).fold(Needs::default(), Needs::union)
+        let mut needs = self.0.iter().map(|loss| loss.objective.needs()).fold(Needs::default(), Needs::union);
+        // A head that nobody reads is left out: that of a masked language model costs more than all of its layers.
+        needs.student.without_logits = !needs.student_logits && needs.student != ForwardOptions::default();
+        needs.teacher.without_logits = !needs.teacher_logits && needs.inside_of_teacher();
+        needs
     }
 
     /// The weighted sum of the means, `[1]`, and each loss's mean, in the order of the losses.
@@ -118,6 +130,24 @@ impl Losses {
         }
         let nothing = || outputs.student.logits().sum() * 0.0;
         (total.unwrap_or_else(nothing), means)
+    }
+}
+
+/// Asks for outputs and makes nothing of them: for measuring what they cost by themselves.
+#[derive(Debug)]
+struct Unread(Needs);
+
+impl Objective for Unread {
+    fn needs(&self) -> Needs {
+        self.0
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Example
+    }
+
+    fn loss_sum(&self, outputs: &Outputs<'_>) -> Tensor<1> {
+        Tensor::zeros([1], outputs.targets.device)
     }
 }
 
@@ -169,5 +199,39 @@ impl StepCounts {
             Unit::Cell => self.cells,
             Unit::CellPair => self.cell_pairs,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objectives::{Level, method_losses, usual_losses};
+    use distill_recipe::Method;
+    use serde_json::json;
+
+    #[test]
+    fn heads_are_left_out_where_no_loss_reads_them() {
+        let table = json!({ "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2 });
+        let bert = distill_models::find("bert").unwrap().from_scratch(&table, 20, 0).unwrap();
+        let needs = |configs: Vec<LossConfig>, level| {
+            let encoder = bert.as_ref();
+            let pair =
+                Pair { student: encoder, teacher: Some(encoder), teachers: 1, same_tokens: true, level };
+            Losses::build(&configs, &pair).unwrap().needs()
+        };
+        let without = |needs: Needs| [needs.student, needs.teacher].map(|options| options.without_logits);
+        for method in [Method::Tinybert, Method::Minilm] {
+            let of_level = |level| needs(method_losses(method, level, None), level);
+            assert_eq!(without(of_level(Level::Token)), [true, true]);
+            assert_eq!(without(of_level(Level::Sequence)), [false, false]);
+            let mut with_labels = method_losses(method, Level::Token, None);
+            with_labels.extend(usual_losses(Level::Token));
+            assert_eq!(without(needs(with_labels, Level::Token)), [false, true]);
+        }
+        let alone = needs(usual_losses(Level::Sequence), Level::Sequence);
+        assert_eq!(without(alone), [false, false]);
+        assert!(!alone.asks_teacher() && !Needs::default().asks_teacher());
+        let nothing = needs(Vec::new(), Level::Sequence);
+        assert_eq!(nothing, Needs::default(), "the sum of no losses is taken of the logits");
     }
 }

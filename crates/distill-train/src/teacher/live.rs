@@ -265,7 +265,8 @@ fn input_of(
 }
 
 impl Member {
-    /// Logits in the student's order of labels, and what is inside, where it is asked for.
+    /// Logits in the student's order of labels (those of a pass without them are empty), and what is inside, where it
+    /// is asked for.
     fn answer(
         &self,
         positions: &[usize],
@@ -283,7 +284,9 @@ impl Member {
             }
         };
         let output = output.lifted();
-        Ok((self.ordered(output.logits()), asked.needs.inside_of_teacher().then_some(output)))
+        let logits = output.logits();
+        let logits = if asked.needs.teacher_logits { self.ordered(logits) } else { logits };
+        Ok((logits, asked.needs.inside_of_teacher().then_some(output)))
     }
 
     fn remembered(

@@ -37,8 +37,10 @@ Examples:
   distill bench distill --teacher checkpoints/ag-news --layers 3 --length 64
   distill bench distill --teacher checkpoints/ag-news --hidden-size 128 --layers 2 --heads 2 --intermediate-size 512
 
-`--model` and the sizes are the student's. All kinds of step are taken in turns on random tokens; `ratio` is the median
-step against the student's own, plus the teacher's forward pass where it runs along (`live`).";
+`--model` and the sizes are the student's. All kinds of step are taken in turns on random tokens. `ratio` is the median step
+against the student's own with labels alone, plus the teacher's forward pass to its logits where it runs along (`live`).
+`same outputs` is a step with labels alone in which both compute what the method compares; the last column is the median step
+against that one: what the losses cost by themselves.";
 
 impl Distill {
     /// Measures distillation steps.
@@ -89,13 +91,21 @@ fn render(report: &DistillReport, paint: Paint, width: usize) -> String {
     add_conditions(&mut facts, conditions);
     let mut lines = facts.lines(width);
     lines.push(String::new());
-    let mut table = Table::new([Align::Left, Align::Left, Align::Right, Align::Right, Align::Left]);
-    table.row(["method", "teacher", "ms a step", "ratio", ""].map(|text| paint.bold(text)));
+    let [left, right] = [Align::Left, Align::Right];
+    let mut table = Table::new([left, left, right, right, right, right, left]);
+    let head = ["method", "teacher", "ms a step", "ratio", "same outputs", "ratio to that", ""];
+    table.row(head.map(|text| paint.bold(text)));
     for method in &report.methods {
         let names = [method.method.to_owned(), method.teacher.to_owned()];
         let rest = match &method.unfit {
-            Some(reason) => ["-".to_owned(), "-".to_owned(), reason.clone()],
-            None => [milliseconds(method.step_ms.p50), format!("{:.2}", method.ratio), String::new()],
+            Some(reason) => ["-", "-", "-", "-", reason].map(str::to_owned),
+            None => [
+                milliseconds(method.step_ms.p50),
+                format!("{:.2}", method.ratio),
+                milliseconds(method.same_outputs_ms.p50),
+                format!("{:.2}", method.same_outputs_ratio),
+                String::new(),
+            ],
         };
         table.row(names.into_iter().chain(rest));
     }
@@ -117,6 +127,8 @@ mod tests {
             teacher,
             step_ms: spread(p50),
             ratio,
+            same_outputs_ms: spread(p50 - 2.0),
+            same_outputs_ratio: ratio - 0.01,
             unfit: unfit.map(str::to_owned),
         };
         let report = DistillReport {

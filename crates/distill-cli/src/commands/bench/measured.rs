@@ -16,7 +16,7 @@ pub struct Measured {
     /// Output folder of a run, a Hugging Face folder or a hub id; without it a new model is measured
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["config", "hidden_size", "layers", "heads", "intermediate_size", "vocab_size"])]
     model: Option<String>,
-    /// Architecture of a new model: bert, distilbert, roberta, xlm-roberta or albert
+    /// Architecture of a new model: bert, distilbert, roberta, xlm-roberta, albert, llama, qwen2 or gpt2
     #[arg(long, value_name = "ARCHITECTURE", default_value = "bert", help_heading = "A new model")]
     config: String,
     /// Width of a layer

@@ -1,6 +1,7 @@
 //! `distill bench`: how fast this machine trains and answers.
 
 mod distill;
+mod generate;
 mod measured;
 mod predict;
 mod train;
@@ -23,13 +24,15 @@ const EXAMPLES: &str = "\
 Examples:
   distill bench train --model sentence-transformers/all-MiniLM-L6-v2 --batch 16 --length 128
   distill bench predict --model checkpoints/quickstart --batch 1 --length 32
-  distill bench distill --teacher checkpoints/ag-news --layers 3";
+  distill bench distill --teacher checkpoints/ag-news --layers 3
+  distill bench generate --model HuggingFaceTB/SmolLM2-135M --prompt-length 512 --new-tokens 128";
 
 #[derive(Debug, Subcommand)]
 enum What {
     Train(train::Train),
     Predict(predict::Predict),
     Distill(distill::Distill),
+    Generate(generate::Generate),
 }
 
 impl Bench {
@@ -39,6 +42,7 @@ impl Bench {
             What::Train(command) => command.execute(context),
             What::Predict(command) => command.execute(context),
             What::Distill(command) => command.execute(context),
+            What::Generate(command) => command.execute(context),
         }
     }
 }

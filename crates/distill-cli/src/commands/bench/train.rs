@@ -8,7 +8,7 @@ use crate::terminal::units::counted;
 use crate::terminal::{Paint, width};
 use crate::{output, threads};
 use clap::Args;
-use distill_models::Activations;
+use distill_models::{Activations, LoraConfig, TargetModules};
 use distill_train::bench::{TrainBench, TrainReport, bench_train};
 use std::num::NonZeroUsize;
 
@@ -33,6 +33,18 @@ pub struct Train {
     /// Compute each layer anew in the backward pass: less memory, more work
     #[arg(long)]
     gradient_checkpointing: bool,
+    /// Train adapters of this rank in place of the weights
+    #[arg(long, value_name = "R")]
+    lora_r: Option<NonZeroUsize>,
+    /// Layers that get an adapter: all-linear, or names such as q_proj,v_proj
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "all-linear",
+        requires = "lora_r"
+    )]
+    lora_target_modules: Vec<String>,
 }
 
 const EXAMPLES: &str = "\
@@ -42,6 +54,7 @@ Examples:
   distill bench train --model checkpoints/quickstart --batch 32 --length 48
   distill bench train --gradient-checkpointing --format json | jq .peak_memory_mib
   distill bench train --config distilbert --hidden-size 768 --intermediate-size 3072
+  distill bench train --model HuggingFaceTB/SmolLM2-135M --batch 4 --length 512 --lora-r 8 --lora-target-modules q_proj,v_proj
 
 Tokens are random and rows are full, so that every step is the same work. Times are wall times of the steps as
 `distill run` takes them; the figures for a second are those of the median step.";
@@ -52,6 +65,23 @@ fn probability(text: &str) -> Result<f64, String> {
 }
 
 impl Train {
+    fn lora(&self) -> Option<LoraConfig> {
+        let r = self.lora_r?.get();
+        let names = self.lora_target_modules.clone();
+        let target_modules = match names.as_slice() {
+            [one] if one == "all-linear" => TargetModules::AllLinear,
+            _ => TargetModules::Names(names),
+        };
+        Some(LoraConfig {
+            r,
+            lora_alpha: 2.0 * r as f64,
+            lora_dropout: 0.0,
+            target_modules,
+            use_rslora: false,
+            modules_to_save: Vec::new(),
+        })
+    }
+
     /// Measures training steps.
     pub fn execute(&self, context: &Context) -> Result<(), Failure> {
         threads::set(context.threads, None)?;
@@ -65,6 +95,7 @@ impl Train {
             warmup: self.warmup,
             dropout: self.dropout,
             activations: if self.gradient_checkpointing { Activations::Recompute } else { Activations::Keep },
+            lora: self.lora(),
             seed: self.measured.seed,
         };
         let mut observer = context.voice.observer();
