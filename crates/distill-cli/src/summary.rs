@@ -28,6 +28,9 @@ pub fn render(summary: &RunSummary, paint: Paint, width: usize) -> String {
         text.push_str(&format!("  distill predict {model} --text \"...\"\n"));
         text.push_str(&format!("  distill eval {model} --data FILE\n"));
     }
+    if summary.writes_texts {
+        text.push_str(&format!("  distill generate {model} --prompt \"...\"\n"));
+    }
     text.push_str(&format!("  distill inspect {model}\n"));
     text
 }
@@ -90,6 +93,7 @@ mod tests {
     #[test]
     fn tells_scores_times_and_what_to_do_next() {
         let summary = RunSummary {
+            writes_texts: false,
             name: "tickets".to_owned(),
             output_dir: "checkpoints/my tickets".into(),
             steps: 1938,

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::atomic::write_atomically;
+use crate::checkpoint::ADAPTER_WEIGHTS as WEIGHTS;
 use crate::lora::{LoraConfig, TargetModules};
 use crate::model::Model;
 use crate::tensor_file::{TensorFile, write_safetensors};
@@ -15,8 +16,6 @@ use crate::{ModelError, Task, TensorFault};
 
 /// The configuration's file name.
 const CONFIG: &str = "adapter_config.json";
-/// The weights' file name.
-const WEIGHTS: &str = "adapter_model.safetensors";
 /// What PEFT puts before the names of the model's parameters.
 const PREFIX: &str = "base_model.model.";
 

@@ -11,6 +11,7 @@ use crate::tensor_file::TensorFile;
 
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
+pub(crate) const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
 /// All tensors of a folder, their data still on disk.
 #[derive(Debug)]
@@ -37,13 +38,23 @@ impl Checkpoint {
         } else {
             return Err(ModelError::NoWeights { folder: folder.to_owned() });
         };
+        Ok(Self::of_files(folder, files))
+    }
+
+    /// Opens the weights of an adapter alone.
+    pub(crate) fn of_adapter(folder: &Path) -> Result<Self, ModelError> {
+        let file = TensorFile::open(&folder.join(ADAPTER_WEIGHTS))?;
+        Ok(Self::of_files(folder, vec![file]))
+    }
+
+    fn of_files(folder: &Path, files: Vec<TensorFile>) -> Self {
         let mut place = HashMap::new();
         for (position, file) in files.iter().enumerate() {
             for (name, _) in file.tensors() {
                 place.insert(name, position);
             }
         }
-        Ok(Self { folder: folder.to_owned(), files, place })
+        Self { folder: folder.to_owned(), files, place }
     }
 
     pub(crate) fn folder(&self) -> &Path {

@@ -260,6 +260,15 @@ impl ModelConfig {
         has_class(&self.keys, "ForSequenceClassification")
     }
 
+    /// Says which tokens begin and end a text, where the configuration of a new model does not know it.
+    pub fn set_ends(&mut self, bos_token_id: Option<u32>, eos_token_id: Option<u32>) {
+        for (key, id) in [("bos_token_id", bos_token_id), ("eos_token_id", eos_token_id)] {
+            if let Some(id) = id {
+                self.keys.insert(key.to_owned(), json!(id));
+            }
+        }
+    }
+
     /// Token numbers of a key that has one or several: `eos_token_id`.
     pub fn token_ids(&self, key: &str) -> Vec<u32> {
         let number = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());

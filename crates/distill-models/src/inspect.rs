@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::adapter_file::is_adapter;
 use crate::checkpoint::Checkpoint;
 use crate::{ModelConfig, ModelError, Task};
 
@@ -55,7 +56,10 @@ pub struct Inspection {
 /// As for [`load`](crate::pretrained::load), except that tensors are not compared with the architecture.
 pub fn inspect(folder: &Path) -> Result<Inspection, ModelError> {
     let config = ModelConfig::read(folder)?;
-    let checkpoint = Checkpoint::open(folder)?;
+    let checkpoint = match is_adapter(folder) {
+        true => Checkpoint::of_adapter(folder)?,
+        false => Checkpoint::open(folder)?,
+    };
     let mut tensors: Vec<_> = checkpoint
         .files()
         .iter()

@@ -46,8 +46,11 @@ pub(crate) fn read_model(
             let (table, pad) = (scratch_table(component), tokenizer.pad_token_id().unwrap_or(0));
             let request =
                 LoadRequest { task, seed, device, dropout, head: HeadPolicy::Reinitialise, adapter: None };
-            let loaded = from_scratch(architecture, &table, tokenizer.vocab_size(), pad, request)
+            let mut loaded = from_scratch(architecture, &table, tokenizer.vocab_size(), pad, request)
                 .map_err(|errors| scratch_faults(recipe, component, errors))?;
+            if matches!(loaded.config.task, ModelTask::CausalLm | ModelTask::Seq2SeqLm) {
+                loaded.config.set_ends(tokenizer.bos_token_id(), tokenizer.eos_token_id());
+            }
             Ok((loaded, None))
         }
         (ModelTable::FromTeacher(student), folder) => {

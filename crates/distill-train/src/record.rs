@@ -144,6 +144,8 @@ pub fn now() -> u64 {
 /// What came out of a finished run.
 #[derive(Clone, Debug)]
 pub struct RunSummary {
+    /// Whether the model writes texts.
+    pub writes_texts: bool,
     /// Name of the run.
     pub name: String,
     /// Where the model is.

@@ -24,7 +24,7 @@ use crate::run_folder::{PREDICTIONS_FILE, RECIPE_FILE, RUN_FILE, RunFolder, Star
 use crate::schedule::Schedule;
 use crate::teacher::Teachers;
 use crate::trainer::{LoopEnd, LoopSettings, Measure, Trainer};
-use distill_models::{Adapter, HeadPolicy, LoadRequest, Model, load};
+use distill_models::{Adapter, HeadPolicy, LoadRequest, Model, TaskKind, load};
 use distill_ops::{AdamW, describe};
 use distill_recipe::Recipe;
 use indexmap::IndexMap;
@@ -331,7 +331,9 @@ impl Run<'_> {
         self.record.metrics.test = test.clone();
         self.write_record(Status::Finished)?;
         let record = &self.record;
+        let task = self.prepared.model_task();
         Ok(RunOutcome::Finished(Box::new(RunSummary {
+            writes_texts: matches!(task.kind(), TaskKind::CausalLm | TaskKind::Seq2SeqLm),
             name: record.name.clone(),
             output_dir: self.folder.path().to_owned(),
             steps: state.step,
