@@ -107,7 +107,8 @@ fn cut(out: &Path) {
 fn decoders_learn_from_packed_texts_and_write() {
     for architecture in ["llama", "qwen2", "gpt2"] {
         let folder = folder();
-        train(folder.path(), &decoder(architecture, LANGUAGE, TEXTS), &[]).success();
+        train(folder.path(), &decoder(architecture, LANGUAGE, TEXTS), &["--set", "train.epochs=20"])
+            .success();
         let record = read_json(folder.path().join("out/run.json"));
         let report = &record["metrics"]["validation"];
         // Guessing among the tokens that occur would cost about four nats.
@@ -208,7 +209,7 @@ fn adapters_alone_learn_are_saved_and_merged() {
     assert_eq!(written("adapter"), written("merged"));
     assert_eq!(written("adapter"), written("shards"));
     let seen = run(folder.path(), &["inspect", "adapter"]).success().stdout;
-    assert!(seen.contains("lora_A"), "{seen}");
+    assert!(seen.contains("adapter_model.safetensors") && seen.contains("12 of F32"), "{seen}");
 
     let again = recipe
         .replace("r = 4\ndropout = 0.1", "adapter = \"adapter\"")

@@ -32,19 +32,25 @@ enum Layout {
     InOut,
 }
 
+/// Whether a dense layer has a bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bias {
+    Learnt,
+    None,
+}
+
 impl Linear {
     pub(crate) fn new(weights: &Weights, inputs: usize, outputs: usize) -> Self {
-        let bias = Some(weights.get("bias", [outputs], Init::Zeros));
-        Self::of(weights, [inputs, outputs], Layout::OutIn, Init::Normal, bias)
+        Self::of(weights, [inputs, outputs], Layout::OutIn, Init::Normal, Bias::Learnt)
     }
 
     pub(crate) fn without_bias(weights: &Weights, inputs: usize, outputs: usize) -> Self {
-        Self::of(weights, [inputs, outputs], Layout::OutIn, Init::Normal, None)
+        Self::of(weights, [inputs, outputs], Layout::OutIn, Init::Normal, Bias::None)
     }
 
     /// The same with new weights of another spread.
     pub(crate) fn without_bias_from(weights: &Weights, inputs: usize, outputs: usize, init: Init) -> Self {
-        Self::of(weights, [inputs, outputs], Layout::OutIn, init, None)
+        Self::of(weights, [inputs, outputs], Layout::OutIn, init, Bias::None)
     }
 
     /// With or without, as a configuration says.
@@ -54,17 +60,10 @@ impl Linear {
 
     /// GPT-2's `Conv1D`.
     pub(crate) fn in_out(weights: &Weights, inputs: usize, outputs: usize, init: Init) -> Self {
-        let bias = Some(weights.get("bias", [outputs], Init::Zeros));
-        Self::of(weights, [inputs, outputs], Layout::InOut, init, bias)
+        Self::of(weights, [inputs, outputs], Layout::InOut, init, Bias::Learnt)
     }
 
-    fn of(
-        weights: &Weights,
-        [inputs, outputs]: [usize; 2],
-        layout: Layout,
-        init: Init,
-        bias: Option<Param<Tensor<1>>>,
-    ) -> Self {
+    fn of(weights: &Weights, [inputs, outputs]: [usize; 2], layout: Layout, init: Init, bias: Bias) -> Self {
         let shape = match layout {
             Layout::OutIn => [outputs, inputs],
             Layout::InOut => [inputs, outputs],
@@ -76,7 +75,7 @@ impl Linear {
         };
         Self {
             weight: weights.get("weight", shape, init),
-            bias,
+            bias: (bias == Bias::Learnt).then(|| weights.get("bias", [outputs], Init::Zeros)),
             lora_A: lora.map(|lora| factor("lora_A", [lora.r, inputs], Init::KaimingUniform)),
             lora_B: lora.map(|lora| factor("lora_B", [outputs, lora.r], Init::Zeros)),
             lora,

@@ -9,7 +9,7 @@ use std::path::Path;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use distill_models::{
     Activations, ForwardOptions, HeadPolicy, KeyValueCache, LoadRequest, Loaded, ModelConfig, ModelInput,
-    ModelOutput, Task, load,
+    ModelOutput, Task, inspect, load, save,
 };
 use distill_ops::{Dropout, IGNORED_LABEL, cross_entropy, describe};
 use golden_set::{Reference, devices, generative_folders, json, largest_difference, pretrained, root};
@@ -218,6 +218,32 @@ fn golden_cached_logits_are_those_of_a_whole_pass() {
                     assert!(difference < 2e-5, "{place}, row {index}, step {step}: {difference}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn golden_models_are_saved_as_they_were_stored() {
+    for device in devices() {
+        for folder in generative_folders() {
+            let place = format!("{} on {}", folder.display(), describe(&device));
+            let before = loaded(&folder, device.clone());
+            let saved = tempfile::tempdir().unwrap();
+            save(before.model.as_ref(), &before.config, saved.path()).unwrap();
+            let tensors = |folder: &Path| -> Vec<(String, Vec<usize>)> {
+                inspect(folder)
+                    .unwrap()
+                    .tensors
+                    .into_iter()
+                    .map(|tensor| (tensor.name, tensor.shape))
+                    .collect()
+            };
+            // Tied weights are stored once, as Transformers does.
+            assert_eq!(tensors(saved.path()), tensors(&folder), "{place}");
+            let after = loaded(saved.path(), device.clone());
+            let reference = Reference::read(&folder.join("golden.safetensors"));
+            let logits = |loaded: &Loaded| values(Example::new(loaded, &reference).forward(loaded).logits());
+            assert_eq!(logits(&before), logits(&after), "{place}");
         }
     }
 }

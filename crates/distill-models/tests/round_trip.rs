@@ -7,11 +7,11 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use distill_models::{
-    ARCHITECTURES, Architecture, ForwardOptions, HeadPolicy, LoadRequest, Loaded, Model, ModelConfig,
-    ModelInput, Task, from_scratch, inspect, load, read_safetensors, save, save_without,
+    Architecture, ForwardOptions, HeadPolicy, LoadRequest, Loaded, Model, ModelConfig, ModelInput, Task,
+    from_scratch, inspect, load, read_safetensors, save, save_without,
 };
 use distill_ops::Dropout;
-use golden_set::{devices, json, model_folders};
+use golden_set::{devices, encoders, json, model_folders};
 use serde_json::json;
 
 fn labels(count: usize) -> Task {
@@ -87,7 +87,7 @@ fn golden_folders_are_saved_as_transformers_saved_them() {
 #[test]
 fn saving_and_loading_keeps_bytes_and_logits() {
     for device in devices() {
-        for (architecture, task) in ARCHITECTURES.iter().flat_map(|a| tasks().map(|task| (a, task))) {
+        for (architecture, task) in encoders().flat_map(|a| tasks().map(|task| (a, task))) {
             let build = |seed| scratch(architecture, task.clone(), seed, &device);
             let first = build(7);
             let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -122,7 +122,7 @@ fn saving_and_loading_keeps_bytes_and_logits() {
 #[test]
 fn parameters_that_are_skipped_are_not_saved_and_the_rest_is() {
     for device in devices() {
-        for architecture in ARCHITECTURES {
+        for architecture in encoders() {
             let built = scratch(architecture, labels(3), 7, &device);
             let (whole, part) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
             save(built.model.as_ref(), &built.config, whole.path()).unwrap();
@@ -140,7 +140,7 @@ fn parameters_that_are_skipped_are_not_saved_and_the_rest_is() {
 #[test]
 fn a_new_head_is_reported_and_depends_on_the_seed_alone() {
     for device in devices() {
-        for architecture in ARCHITECTURES {
+        for architecture in encoders() {
             let folder = tempfile::tempdir().unwrap();
             let base = scratch(architecture, labels(3), 7, &device);
             save(base.model.as_ref(), &base.config, folder.path()).unwrap();
@@ -162,7 +162,7 @@ fn a_new_head_is_reported_and_depends_on_the_seed_alone() {
 #[test]
 fn the_masked_lm_of_a_checkpoint_lends_its_trunk_to_a_classifier() {
     for device in devices() {
-        for architecture in ARCHITECTURES {
+        for architecture in encoders() {
             let folder = tempfile::tempdir().unwrap();
             let base = scratch(architecture, Task::MaskedLm, 7, &device);
             save(base.model.as_ref(), &base.config, folder.path()).unwrap();
@@ -184,7 +184,7 @@ fn the_masked_lm_of_a_checkpoint_lends_its_trunk_to_a_classifier() {
 #[test]
 fn dropout_is_a_function_of_its_seed_and_absent_in_evaluation() {
     for device in devices() {
-        for architecture in ARCHITECTURES {
+        for architecture in encoders() {
             let base = scratch(architecture, labels(3), 7, &device.clone().autodiff());
             let model = base.model.as_ref();
             let quiet = logits(model, &mut Dropout::off());
@@ -210,7 +210,7 @@ fn dropout_is_a_function_of_its_seed_and_absent_in_evaluation() {
 fn frozen_parameters_get_no_gradient_and_updates_keep_it_so() {
     for device in devices() {
         let device = device.autodiff();
-        for architecture in ARCHITECTURES {
+        for architecture in encoders() {
             let mut model = scratch(architecture, labels(3), 7, &device).model;
             let all: Vec<_> = model.parameters().into_iter().map(|p| p.name).collect();
             let trained = |model: &dyn Model| {
@@ -244,7 +244,7 @@ fn frozen_parameters_get_no_gradient_and_updates_keep_it_so() {
 #[test]
 fn every_parameter_of_the_trunk_has_a_depth() {
     let Some(device) = devices().into_iter().next() else { return };
-    for architecture in ARCHITECTURES {
+    for architecture in encoders() {
         let model = scratch(architecture, labels(3), 7, &device).model;
         assert_eq!(model.num_hidden_layers(), 2);
         for parameter in model.parameters() {

@@ -6,12 +6,15 @@ use crate::events::Observer;
 use crate::finished_model::FinishedModel;
 use crate::next_tokens::NextTokens;
 use distill_data::tokenizer::Tokenizer;
-use distill_data::{ChatTemplate, GenerationPrompt, Message};
+use distill_data::{ChatTemplate, GenerationPrompt, Layout, Message, RowEncoder, RowParts};
 use distill_generate::{GenerateError, Generated, Generation, GenerationConfig};
 use distill_models::{Model, ModelConfig, Task, TaskKind};
 use distill_ops::{DeviceSpec, Precision, resolve};
 use distill_recipe::DtypeChoice;
 use std::path::Path;
+
+/// Longest prompt of an encoder-decoder, in tokens: as good as any.
+const LONGEST_PROMPT: usize = 1 << 24;
 
 /// What a model is to go on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +124,12 @@ impl Generator {
             Prompt::Text(text) if self.config.task == Task::CausalLm => {
                 Ok([self.tokenizer.prefix_ids(), &self.tokenizer.encode_text(text)?].concat())
             }
-            Prompt::Text(text) => Ok(self.tokenizer.encode(text, usize::MAX)?.ids),
+            Prompt::Text(text) => {
+                // With the end that encoders are trained to see, as in training.
+                let row = RowParts::Pair { prompt: text.clone(), targets: Vec::new() };
+                let encoder = RowEncoder::new(&self.tokenizer, Layout::EncoderDecoder, LONGEST_PROMPT)?;
+                Ok(encoder.prompt(&row)?.ids)
+            }
             Prompt::Chat(messages) => {
                 let Some(template) = &self.chat_template else {
                     return Err(TrainError::Unusable {

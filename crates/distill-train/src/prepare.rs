@@ -19,7 +19,7 @@ use crate::tasks::Task;
 use crate::teacher::{PreparedTeacher, prepare_teachers};
 use burn::tensor::Device;
 use distill_data::tokenizer::{Tokenizer, TokenizerKind, TrainConfig};
-use distill_data::{Cut, LabelMap, Layout, Masking, Piece, RowKind, pack, windows};
+use distill_data::{Cut, LabelMap, Layout, Masking, Piece, RowEncoder, RowKind, pack, windows};
 use distill_models::{
     EncoderConfig, Loaded, ModelConfig, StudentReport, Task as ModelTask, TaskKind, find, is_adapter,
 };
@@ -136,6 +136,7 @@ pub fn prepare(
     };
     let encoder = read_config(recipe, folder.as_deref(), &tokenizer, &model_task, &device)?;
     check_fit(recipe, &tokenizer, encoder.as_ref())?;
+    check_rows(recipe, &tokenizer, &data.train)?;
     let short = check_needs(recipe, encoder.as_ref(), &computing, shortage)?;
     let (mut loaded, student) =
         read_model(recipe, folder.as_deref(), &tokenizer, model_task, &device, observer)?;
@@ -442,6 +443,34 @@ fn check_fit(recipe: &Recipe, tokenizer: &Tokenizer, encoder: &dyn EncoderConfig
         return Err(recipe.faults(vec![recipe.fault_at("data.max_length", message, help)]).into());
     }
     Ok(())
+}
+
+/// Whether rows of this kind can be made tokens.
+fn check_rows(recipe: &Recipe, tokenizer: &Tokenizer, rows: &Rows) -> Result<(), TrainError> {
+    let Some(language) = &rows.source.language else { return Ok(()) };
+    let fault = |key: &str, message: String, help: &str| {
+        Err(recipe.faults(vec![recipe.fault_at(key, message, Some(help.to_owned()))]).into())
+    };
+    // Its own faults: a template that cannot be read, a `max_length` without room.
+    RowEncoder::new(tokenizer, language.layout, recipe.data.max_length)?;
+    if matches!(language.spec.kind, RowKind::Chat { .. }) {
+        return match tokenizer.chat_template() {
+            Ok(Some(_)) => Ok(()),
+            _ => fault(
+                "data.messages",
+                "the model has no chat template, and conversations are written by one".to_owned(),
+                "put `chat_template.jinja` into its folder, or take a model that is made for conversations",
+            ),
+        };
+    }
+    match tokenizer.eos_token_id() {
+        Some(_) => Ok(()),
+        None => fault(
+            "model",
+            "the tokenizer has no end-of-text token, and every text is to end with one".to_owned(),
+            "name it by `eos_token` in `tokenizer_config.json`",
+        ),
+    }
 }
 
 /// Refuses a run that cannot fit, before its model is made: what its batches need is known only later.

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use distill_models::{ARCHITECTURES, TaskKind};
+use distill_models::{ARCHITECTURES, Architecture, TaskKind};
 use distill_ops::{DeviceSpec, resolve};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -28,6 +28,11 @@ pub fn pretrained(name: &str) -> Option<PathBuf> {
     };
     let folder = models.join(name);
     folder.join("config.json").is_file().then_some(folder)
+}
+
+/// Every architecture that labels texts.
+pub fn encoders() -> impl Iterator<Item = &'static Architecture> {
+    ARCHITECTURES.iter().filter(|architecture| architecture.supports(TaskKind::Classification))
 }
 
 /// Every encoder's folder of `models/`; none, with a word on stderr, without reference values.
