@@ -67,7 +67,7 @@ fn default_alpha() -> f64 {
 }
 
 /// Keys of adapters that are not supported, with the value at which they do nothing.
-const INERT: [(&str, Value); 8] = [
+const INERT: [(&str, Value); 15] = [
     ("bias", Value::Null),
     ("use_dora", Value::Bool(false)),
     ("rank_pattern", Value::Null),
@@ -76,7 +76,18 @@ const INERT: [(&str, Value); 8] = [
     ("layer_replication", Value::Null),
     ("target_parameters", Value::Null),
     ("exclude_modules", Value::Null),
+    ("trainable_token_indices", Value::Null),
+    ("lora_bias", Value::Bool(false)),
+    // Adapters that only some tokens pass through, and others that are no sum of `W x` and `B A x`.
+    ("alora_invocation_tokens", Value::Null),
+    ("arrow_config", Value::Null),
+    ("kasa_config", Value::Null),
+    ("use_bdlora", Value::Bool(false)),
+    ("use_qalora", Value::Bool(false)),
 ];
+
+/// Beginnings of `init_lora_weights` with which PEFT changes the model's own weights, so that the adapter alone is not enough.
+const CHANGES_THE_MODEL: [&str; 5] = ["pissa", "olora", "corda", "loftq", "lora_ga"];
 
 impl AdapterConfig {
     /// Reads `adapter_config.json`.
@@ -102,6 +113,13 @@ impl AdapterConfig {
             if !empty {
                 return Err(fault(format!("`{key}` = `{found}` is not supported")));
             }
+        }
+        let start = value.get("init_lora_weights").and_then(Value::as_str).unwrap_or_default().to_owned();
+        if CHANGES_THE_MODEL.iter().any(|kind| start.starts_with(kind)) {
+            return Err(fault(format!(
+                "`init_lora_weights` = `{start}` changes the model's own weights; save the adapter by PEFT's \
+                 `save_pretrained` with `path_initial_model_for_weight_conversion`"
+            )));
         }
         let keys: Keys = serde_json::from_value(value).map_err(json)?;
         if keys.peft_type != "LORA" {
@@ -257,6 +275,41 @@ impl AdapterFile {
                     format!("{} tensors have no place in the model, the first is `{first}`", unused.len());
                 Err(ModelError::Adapter { path: self.file.path().to_owned(), reason })
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(keys: Value) -> Result<AdapterConfig, ModelError> {
+        let mut config = json!({ "peft_type": "LORA", "target_modules": ["q_proj"] });
+        for (key, value) in keys.as_object().expect("an object") {
+            config[key] = value.clone();
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join(CONFIG), config.to_string()).expect("writes");
+        AdapterConfig::read(folder.path())
+    }
+
+    #[test]
+    fn adapters_that_would_compute_something_else_are_refused() {
+        let inert = json!({ "use_dora": false, "rank_pattern": {}, "bias": "none", "alora_invocation_tokens": null,
+            "lora_bias": false, "init_lora_weights": true, "loftq_config": {}, "qalora_group_size": 16 });
+        assert_eq!(read(inert).expect("an adapter").lora.r, 8);
+        assert!(read(json!({ "init_lora_weights": "gaussian" })).is_ok());
+        for (key, value) in [
+            ("use_dora", json!(true)),
+            ("bias", json!("lora_only")),
+            ("rank_pattern", json!({ "q_proj": 2 })),
+            ("lora_bias", json!(true)),
+            ("alora_invocation_tokens", json!([5])),
+            ("trainable_token_indices", json!([5])),
+            ("init_lora_weights", json!("pissa_niter_16")),
+        ] {
+            let error = read(json!({ key: value })).expect_err(key).to_string();
+            assert!(error.contains(&format!("`{key}` = ")), "{error}");
         }
     }
 }

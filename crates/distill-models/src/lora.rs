@@ -76,7 +76,8 @@ pub struct LoraConfig {
     pub target_modules: TargetModules,
     /// Multiply by `lora_alpha / √r` instead; Kalajdzievski 2023 (arXiv:2312.03732).
     pub use_rslora: bool,
-    /// Layers that learn as a whole and are saved with the adapters; a new head is one of them without being named.
+    /// Layers that learn as a whole and are saved with the adapters; a classifier's head and other
+    /// new layers are without being named.
     pub modules_to_save: Vec<String>,
 }
 

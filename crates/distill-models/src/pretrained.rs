@@ -80,15 +80,22 @@ pub fn load(folder: &Path, request: LoadRequest) -> Result<Loaded, ModelError> {
         .with_lora(lora.clone(), file);
     let mut model = encoder.build(&config.task, &weights);
     let report = weights.finish()?;
-    let lora = lora.map(|lora| with_new_heads(lora, &report.newly_initialised));
+    let lora = lora.map(|lora| with_heads(lora, &config.task, &report.newly_initialised));
     if let Some(lora) = &lora {
         model.set_trainable(&|name| lora.holds(name));
     }
     Ok(Loaded { model, config, report, lora })
 }
 
-/// A new head learns as a whole and is saved with the adapters.
-fn with_new_heads(mut lora: LoraConfig, newly_initialised: &[String]) -> LoraConfig {
+/// The head of a classifier, new or not, and other new layers learn as a whole and are saved with the adapters.
+///
+/// PEFT reads a `classifier` from every adapter of a classifier (`task_type` is `SEQ_CLS`), and fails where it has none,
+/// or parts of it by name.
+fn with_heads(mut lora: LoraConfig, task: &Task, newly_initialised: &[String]) -> LoraConfig {
+    if task.kind() == TaskKind::Classification {
+        lora.modules_to_save.retain(|name| name != CLASSIFIER && !name.starts_with("classifier."));
+        lora.modules_to_save.push(CLASSIFIER.to_owned());
+    }
     for name in newly_initialised.iter().filter(|name| !is_factor(name)) {
         let module = name.rsplit_once('.').map_or(name.as_str(), |(module, _)| module);
         if !lora.holds(name) {
@@ -97,6 +104,9 @@ fn with_new_heads(mut lora: LoraConfig, newly_initialised: &[String]) -> LoraCon
     }
     lora
 }
+
+/// The head of every classifier, in checkpoints.
+const CLASSIFIER: &str = "classifier";
 
 /// Why an architecture cannot be used for a task.
 fn unsupported(architecture: &Architecture, task: &Task) -> ModelError {
@@ -223,4 +233,30 @@ fn to_host(model: &dyn Model, skip: &dyn Fn(&str) -> bool) -> Vec<(String, Vec<u
         tensors.push((info.name.clone(), info.shape.clone(), values));
     });
     tensors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TargetModules;
+
+    #[test]
+    fn the_whole_head_of_a_classifier_is_saved() {
+        let lora = |modules_to_save: &[&str]| LoraConfig {
+            r: 8,
+            lora_alpha: 16.0,
+            lora_dropout: 0.0,
+            target_modules: TargetModules::AllLinear,
+            use_rslora: false,
+            modules_to_save: modules_to_save.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let classification = Task::Classification { id2label: vec!["a".to_owned(), "b".to_owned()] };
+        let new = ["classifier.dense.weight", "roberta.pooler.dense.bias"].map(str::to_owned);
+        let saved =
+            |lora: LoraConfig, task: &Task, new: &[String]| with_heads(lora, task, new).modules_to_save;
+        assert_eq!(saved(lora(&[]), &classification, &[]), ["classifier"]);
+        let found = saved(lora(&["classifier.dense", "score"]), &classification, &new);
+        assert_eq!(found, ["score", "classifier", "roberta.pooler.dense"]);
+        assert_eq!(saved(lora(&["lm_head"]), &Task::CausalLm, &[]), ["lm_head"]);
+    }
 }

@@ -31,7 +31,7 @@ pub struct LoraTable {
     pub target_modules: OneOrMany<String>,
     /// Multiply by `alpha / √r` instead; default `false`.
     pub use_rslora: bool,
-    /// Layers that learn as a whole and are saved with the adapters; a new head is one without being named.
+    /// Layers that learn as a whole and are saved with the adapters; a classifier's head and other new layers are without being named.
     pub modules_to_save: Vec<String>,
     /// Adapter to start from, a folder in PEFT's layout or a hub id; its own settings then count.
     #[schemars(length(min = 1))]
