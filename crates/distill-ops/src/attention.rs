@@ -56,7 +56,7 @@ impl AttentionBias {
             return Self::default();
         }
         if rows().all(each_text_is_in_one_piece) {
-            let ranges = rows().flat_map(|row| ranges(row)).collect();
+            let ranges = rows().flat_map(ranges).collect();
             return Self { segments: Some(Segments { ranges, shape }), ..Self::default() };
         }
         let added: Vec<f32> = rows()
