@@ -241,11 +241,11 @@ class Comparison:
             rows.append(row)
         return table(rows)
 
-    def machine(self):
+    def machine(self, *packages):
         info = Path("/proc/cpuinfo")
         names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
         devices, _ = self.distill("inspect", "--device", "--format", "json")
-        versions = {name: metadata.version(name) for name in ["torch", "transformers", "onnxruntime"]}
+        versions = {name: metadata.version(name) for name in packages or ["torch", "transformers", "onnxruntime"]}
         return {
             "processor": names[0] if names else platform.processor(),
             "cores": os.cpu_count(),

@@ -76,7 +76,8 @@ impl PackedRight {
         let kernel = kernel(precision);
         let panel_words = kernel.words.blocks(b.rows) * BLOCK * kernel.columns;
         let mut words = uninitialised_words(b.columns.div_ceil(kernel.columns) * panel_words);
-        let width = kernel.columns * PANELS_PER_TASK;
+        let panels_per_task = panels_per_task(b.columns.div_ceil(kernel.columns));
+        let width = kernel.columns * panels_per_task;
         let task = |(task, out): (usize, &mut [u32])| {
             let first = task * width;
             let columns = width.min(b.columns - first);
@@ -101,7 +102,7 @@ impl PackedRight {
             });
         };
         if panel_words > 0 {
-            words.par_chunks_mut(panel_words * PANELS_PER_TASK).enumerate().for_each(task);
+            words.par_chunks_mut(panel_words * panels_per_task).enumerate().for_each(task);
         }
         Self { words, k: b.rows, columns: b.columns, precision }
     }
@@ -115,13 +116,14 @@ impl PackedRight {
         if words.len() < len {
             words.resize(len, 0);
         }
-        let width = kernel.columns * PANELS_PER_TASK;
+        let panels_per_task = panels_per_task(panels);
+        let width = kernel.columns * panels_per_task;
         let pack = |(task, out): (usize, &mut [u32])| {
             let first = task * width;
             pack_right(kernel.words, b, [first, width.min(b.columns - first)], kernel.columns, out);
         };
         if panel_words > 0 {
-            let task_words = panel_words * PANELS_PER_TASK;
+            let task_words = panel_words * panels_per_task;
             if b.rows * b.columns < SERIAL_PACKING {
                 words[..len].chunks_mut(task_words).enumerate().for_each(pack);
             } else {
@@ -147,8 +149,13 @@ const ACTIVATED_ROWS: usize = 64;
 /// Tasks for each thread where columns are shared out.
 const TASKS_PER_THREAD: usize = 4;
 
-/// Panels of columns that one task packs.
-const PANELS_PER_TASK: usize = 8;
+/// Panels of columns that one task packs at most.
+const MOST_PANELS_PER_TASK: usize = 8;
+
+/// Panels of columns that one task packs: several tasks for each thread, if there are enough panels.
+fn panels_per_task(panels: usize) -> usize {
+    panels.div_ceil(TASKS_PER_THREAD * rayon::current_num_threads()).clamp(1, MOST_PANELS_PER_TASK)
+}
 
 /// Rows that one task multiplies, where there are enough of them; whole panels of every kernel.
 const ROWS_PER_TASK: usize = 96;
