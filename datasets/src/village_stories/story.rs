@@ -19,6 +19,11 @@ const FIRST_COUNTS: &[usize] = &[3, 4, 3, 2];
 /// Gained or lost at once, from one.
 const CHANGES: &[usize] = &[4, 2, 1];
 
+/// Weights of a pronoun, where one can be, and of a name.
+const PRONOUN: &[usize] = &[6, 5];
+/// Weights of the two people where one is named.
+const NAMED: &[usize] = &[3, 2];
+
 /// What the opening tells once and for all.
 #[derive(Debug, Clone)]
 pub(crate) struct Frame {
@@ -30,7 +35,7 @@ pub(crate) struct Frame {
     several: &'static str,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Person {
     name: &'static str,
     trade: &'static str,
@@ -104,11 +109,11 @@ pub(crate) fn open(choices: &mut dyn Choose) -> (String, Frame, State) {
     let people = [person(hero, hero_trade), person(friend, friend_trade)];
     let [first, second] = &people;
     let text = format!(
-        "In {place}, {} the {} and {} the {} keep {} {look} {several}.",
-        first.name,
+        "In {place}, the {} {} and the {} {} keep {} {look} {several}.",
         first.trade,
-        second.name,
+        first.name,
         second.trade,
+        second.name,
         NUMBERS[count - 1],
     );
     let state = State { sentences: 0, scene: Scene::Rest, subject: None, count };
@@ -142,15 +147,14 @@ pub(crate) fn go_on(frame: &Frame, state: State, choices: &mut dyn Choose) -> Op
 impl Frame {
     /// Who acts, by name or, of the same person as before, by pronoun.
     fn subject(&self, state: &mut State, choices: &mut dyn Choose) -> &'static str {
-        let pronoun = if state.subject.is_some() { 6 } else { 0 };
-        match (choices.choose(&[pronoun, 3, 2]), state.subject) {
-            (0, Some(same)) => self.people[same].pronoun,
-            (named, _) => {
-                let who = named.saturating_sub(1);
-                state.subject = Some(who);
-                self.people[who].name
-            }
+        if let Some(same) = state.subject
+            && choices.choose(PRONOUN) == 0
+        {
+            return self.people[same].pronoun;
         }
+        let who = choices.choose(NAMED);
+        state.subject = Some(who);
+        self.people[who].name
     }
 
     fn things(&self, count: usize) -> &'static str {
@@ -194,13 +198,14 @@ impl Frame {
         format!("{subject} walks {manner} to the {spot} and {encounter} {stranger}.")
     }
 
-    /// One person to the other, who is called by the trade.
+    /// Whoever speaks is called by trade and name.
     fn speech(&self, state: &mut State, choices: &mut dyn Choose) -> String {
         let remark = choices.word(words::REMARKS);
         let speech = choices.word(words::SPEECHES);
-        let subject = self.subject(state, choices);
-        let other = &self.people[1 - state.subject.unwrap_or(0)];
-        format!("\"{remark},\" {speech} {subject} to the {}.", other.trade)
+        let who = choices.choose(NAMED);
+        state.subject = Some(who);
+        let Person { name, trade, .. } = self.people[who];
+        format!("\"{remark},\" {speech} the {trade} {name}.")
     }
 
     fn weather(&self, state: &mut State, choices: &mut dyn Choose) -> String {

@@ -16,14 +16,12 @@ pub(crate) const PLACES: &Words = &[
 ];
 
 /// Women's names, then men's: [`MEN_FROM`] is the first of those.
-pub(crate) const NAMES: &[&str] = &[
-    "Mara", "Edda", "Lina", "Tess", "Ruth", "Nora", "Ada", "Vera", "Ivo", "Otto", "Karl", "Finn", "Hugo",
-    "Bram", "Nils", "Rolf",
-];
+pub(crate) const NAMES: &[&str] =
+    &["Mara", "Edda", "Lina", "Tess", "Ruth", "Ivo", "Otto", "Karl", "Finn", "Hugo"];
 /// How often each name is taken.
-pub(crate) const NAME_WEIGHTS: &[usize] = &[6, 5, 4, 4, 3, 3, 2, 2, 6, 5, 4, 4, 3, 3, 2, 2];
+pub(crate) const NAME_WEIGHTS: &[usize] = &[5, 4, 3, 2, 2, 5, 4, 3, 2, 2];
 /// Index of the first man.
-pub(crate) const MEN_FROM: usize = 8;
+pub(crate) const MEN_FROM: usize = 5;
 
 pub(crate) const TRADES: &Words = &[
     (6, "baker"),
@@ -34,7 +32,6 @@ pub(crate) const TRADES: &Words = &[
     (3, "tailor"),
     (3, "fisher"),
     (2, "mason"),
-    (2, "carpenter"),
     (1, "clockmaker"),
 ];
 
