@@ -8,7 +8,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
+mod dice;
 pub mod support_tickets;
+pub mod village_stories;
 
 /// The seed of the committed files.
 pub const SEED: u64 = 42;
@@ -17,7 +19,8 @@ pub const SEED: u64 = 42;
 pub type Generate = fn(seed: u64) -> GeneratedDataset;
 
 /// Every generator, by the name of its data set.
-pub const DATASETS: &[(&str, Generate)] = &[("support_tickets", support_tickets::generate)];
+pub const DATASETS: &[(&str, Generate)] =
+    &[("support_tickets", support_tickets::generate), ("village_stories", village_stories::generate)];
 
 /// A data set in memory, as its files are to be.
 #[derive(Debug, Clone, PartialEq, Eq)]

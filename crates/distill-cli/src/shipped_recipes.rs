@@ -25,6 +25,11 @@ pub const ALL: &[ShippedRecipe] = &[
         text: include_str!("../../../recipes/quickstart_distil.toml"),
         dataset: Some("support_tickets"),
     },
+    ShippedRecipe {
+        name: "language_model_quickstart",
+        text: include_str!("../../../recipes/language_model_quickstart.toml"),
+        dataset: Some("village_stories"),
+    },
     ShippedRecipe { name: "ag_news", text: include_str!("../../../recipes/ag_news.toml"), dataset: None },
     ShippedRecipe {
         name: "ag_news_csv",
@@ -43,6 +48,27 @@ pub const ALL: &[ShippedRecipe] = &[
     },
     ShippedRecipe { name: "tinybert", text: include_str!("../../../recipes/tinybert.toml"), dataset: None },
     ShippedRecipe { name: "minilm", text: include_str!("../../../recipes/minilm.toml"), dataset: None },
+    ShippedRecipe {
+        name: "domain_lm_lora",
+        text: include_str!("../../../recipes/domain_lm_lora.toml"),
+        dataset: None,
+    },
+    ShippedRecipe { name: "chat_lora", text: include_str!("../../../recipes/chat_lora.toml"), dataset: None },
+    ShippedRecipe {
+        name: "summarize_lora",
+        text: include_str!("../../../recipes/summarize_lora.toml"),
+        dataset: None,
+    },
+    ShippedRecipe {
+        name: "t5_summarize",
+        text: include_str!("../../../recipes/t5_summarize.toml"),
+        dataset: None,
+    },
+    ShippedRecipe {
+        name: "domain_masked_lm",
+        text: include_str!("../../../recipes/domain_masked_lm.toml"),
+        dataset: None,
+    },
 ];
 
 impl ShippedRecipe {

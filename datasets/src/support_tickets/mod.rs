@@ -5,14 +5,13 @@
 //! about 89% (the tests measure it), where a two-layer BERT trained on nothing else passes 96%.
 //! One row in a hundred fits two intents.
 
-mod dice;
 mod frames;
 mod intents;
 mod noise;
 mod slots;
 
 use crate::GeneratedDataset;
-use dice::Dice;
+use crate::dice::Dice;
 use intents::{INTENTS, Intent};
 use noise::{Channel, distort};
 use slots::fill;

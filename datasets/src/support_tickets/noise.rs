@@ -1,6 +1,6 @@
 //! What happens to a ticket between the head and the inbox: haste, small keyboards, habits.
 
-use super::dice::Dice;
+use crate::dice::Dice;
 
 /// How a ticket was written, which decides what noise it carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

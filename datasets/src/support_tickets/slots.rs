@@ -1,6 +1,6 @@
 //! The small things that vary from ticket to ticket: products, sums, dates, names.
 
-use super::dice::Dice;
+use crate::dice::Dice;
 
 const PRODUCTS: &[&str] = &[
     "the desk lamp",
