@@ -45,9 +45,10 @@ fn input(device: &Device) -> ModelInput {
 
 /// Depends on everything that was asked for, and on each number in another way.
 fn loss(output: ModelOutput) -> Tensor<1> {
-    let mut loss = Tensor::zeros([1], &output.logits().device());
-    if output.logits().dims() != [0, 0] {
-        loss = loss + (output.logits() * output.logits()).sum();
+    let logits = output.logits();
+    let mut loss = Tensor::zeros([1], &logits.device());
+    if logits.dims() != [0, 0] {
+        loss = loss + (logits.clone() * logits).sum();
     }
     for (n, hidden) in output.hidden_states.unwrap_or_default().into_iter().enumerate() {
         loss = loss + (hidden * (n as f32 + 0.5)).sin().sum();

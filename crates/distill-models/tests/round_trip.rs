@@ -181,6 +181,15 @@ fn the_masked_lm_of_a_checkpoint_lends_its_trunk_to_a_classifier() {
     }
 }
 
+/// Products of a few rows are summed in another order where nothing is learnt.
+fn close(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    let size = expected.iter().fold(1e-6f32, |size, x| size.max(x.abs()));
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() <= 1e-5 * size, "{found} instead of {expected}");
+    }
+}
+
 #[test]
 fn dropout_is_a_function_of_its_seed_and_absent_in_evaluation() {
     for device in devices() {
@@ -188,7 +197,7 @@ fn dropout_is_a_function_of_its_seed_and_absent_in_evaluation() {
             let base = scratch(architecture, labels(3), 7, &device.clone().autodiff());
             let model = base.model.as_ref();
             let quiet = logits(model, &mut Dropout::off());
-            assert_eq!(quiet, logits(model.eval_copy().as_ref(), &mut Dropout::off()));
+            close(&quiet, &logits(model.eval_copy().as_ref(), &mut Dropout::off()));
             let noisy = logits(model, &mut Dropout::new(1, 2, 0));
             assert_ne!(noisy, quiet);
             assert_eq!(noisy, logits(model, &mut Dropout::new(1, 2, 0)));
@@ -199,7 +208,7 @@ fn dropout_is_a_function_of_its_seed_and_absent_in_evaluation() {
             let mut without = request(labels(3), HeadPolicy::MustMatch, &device);
             without.dropout = Some(0.0);
             let without = load(folder.path(), without).unwrap();
-            assert_eq!(quiet, logits(without.model.as_ref(), &mut Dropout::new(1, 2, 0)));
+            close(&quiet, &logits(without.model.as_ref(), &mut Dropout::new(1, 2, 0)));
             // The override belongs to the run, not to the model.
             assert_eq!(without.config.to_json(), base.config.to_json());
         }
@@ -234,7 +243,7 @@ fn frozen_parameters_get_no_gradient_and_updates_keep_it_so() {
             });
             assert_eq!(trained(model.as_ref()), kept);
             assert_ne!(before, logits(model.as_ref(), &mut Dropout::off()));
-            assert_eq!(before, logits(copy.as_ref(), &mut Dropout::off()), "the copy has the old values");
+            close(&before, &logits(copy.as_ref(), &mut Dropout::off()));
             model.set_trainable(&|_| true);
             assert_eq!(trained(model.as_ref()), all);
         }

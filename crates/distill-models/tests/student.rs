@@ -8,12 +8,12 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use distill_models::{
-    ARCHITECTURES, Architecture, ForwardOptions, HeadPolicy, LayerChoice, LoadRequest, Loaded, Model,
-    ModelConfig, ModelInput, ModelOutput, StudentReport, StudentRequest, Task, find, from_scratch, load,
+    Architecture, ForwardOptions, HeadPolicy, LayerChoice, LoadRequest, Loaded, Model, ModelConfig,
+    ModelInput, ModelOutput, StudentReport, StudentRequest, Task, find, from_scratch, load,
     parameters_to_host, read_safetensors, save, student_config, student_from_teacher, write_safetensors,
 };
 use distill_ops::Dropout;
-use golden_set::{devices, json, model_folders};
+use golden_set::{devices, encoders, json, model_folders};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -180,7 +180,7 @@ fn a_subset_is_the_teacher_without_the_other_layers() {
     if devices().is_empty() {
         return;
     }
-    for architecture in ARCHITECTURES {
+    for architecture in encoders() {
         let folder = teacher(architecture);
         for (choice, layers) in [
             (LayerChoice::Explicit(vec![0, 2, 5]), vec![0, 2, 5]),
@@ -267,7 +267,7 @@ fn the_head_is_kept_where_it_fits_and_new_where_it_does_not() {
     if devices().is_empty() {
         return;
     }
-    for architecture in ARCHITECTURES {
+    for architecture in encoders() {
         let folder = teacher(architecture);
         let mut asked = request(Some(LayerChoice::Explicit(vec![1])), None, json!({}));
         asked.load.task = labels(4);
@@ -385,7 +385,7 @@ fn what_is_not_taken_over_is_new_as_from_scratch() {
         return;
     }
     let folder = teacher(find("bert").unwrap());
-    for architecture in ARCHITECTURES {
+    for architecture in encoders() {
         let mut table = json!({"hidden_size": 16, "num_hidden_layers": 2});
         if is_shared(architecture) {
             table["embedding_size"] = json!(8);
@@ -423,11 +423,11 @@ fn embeddings_of_the_same_width_are_copied_between_architectures_position_by_pos
     }
     // The padding is 1: RoBERTa's first token has row 2.
     let reserved = |model_type: &str| if model_type.contains("roberta") { 2 } else { 0 };
-    for from in ARCHITECTURES {
+    for from in encoders() {
         let folder = teacher(from);
         let source = tensors(&as_saved(folder.path()));
         let length = ModelConfig::read(folder.path()).unwrap().encoder.max_length();
-        for to in ARCHITECTURES {
+        for to in encoders() {
             // Not all of the teacher's sizes, or all layers would be copied.
             let mut table = json!({"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 48});
             if is_shared(to) {
