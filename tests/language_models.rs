@@ -268,6 +268,21 @@ fn what_cannot_be_is_refused_with_the_way_out() {
 }
 
 #[test]
+fn a_run_without_steps_measures_the_model_as_it_is() {
+    let folder = folder();
+    train(folder.path(), &decoder("llama", ANSWERS, PAIRS), &[]).success();
+    std::fs::rename(folder.path().join("out"), folder.path().join("base")).expect("renames");
+    let recipe = decoder("llama", ANSWERS, PAIRS);
+    let (start, end) = (recipe.find("[model]").expect("a model"), recipe.find("[data]").expect("data"));
+    let recipe = format!("{}[model]\npath = \"base\"\n{}", &recipe[..start], &recipe[end..]);
+    train(folder.path(), &recipe, &["--set", "train.max_steps=0"]).success();
+    let metrics = |out: &str| read_json(folder.path().join(out).join("run.json"))["metrics"].clone();
+    assert_eq!(metrics("out")["test"], metrics("base")["test"]);
+    let weights = |out: &str| bytes(folder.path().join(out).join("model.safetensors"));
+    assert!(weights("out") == weights("base"));
+}
+
+#[test]
 fn what_steps_read_can_be_written_down() {
     let folder = folder();
     std::fs::write(folder.path().join("recipe.toml"), decoder("llama", LANGUAGE, TEXTS)).expect("writes");

@@ -82,6 +82,7 @@ pub fn load(folder: &Path, request: LoadRequest) -> Result<Loaded, ModelError> {
     let report = weights.finish()?;
     let lora = lora.map(|lora| with_heads(lora, &config.task, &report.newly_initialised));
     if let Some(lora) = &lora {
+        check_tied(lora, &config.task, model.as_ref(), folder)?;
         model.set_trainable(&|name| lora.holds(name));
     }
     Ok(Loaded { model, config, report, lora })
@@ -103,6 +104,25 @@ fn with_heads(mut lora: LoraConfig, task: &Task, newly_initialised: &[String]) -
         }
     }
     lora
+}
+
+/// Refuses embeddings that are saved with adapters where the output layer is the same table: PEFT unties the two, and
+/// what one of them learnt would be read as both.
+fn check_tied(lora: &LoraConfig, task: &Task, model: &dyn Model, folder: &Path) -> Result<(), ModelError> {
+    const EMBEDDINGS: [&str; 5] = ["embed_tokens", "wte", "shared", "word_embeddings", "lm_head"];
+    let writes = matches!(task.kind(), TaskKind::CausalLm | TaskKind::Seq2SeqLm);
+    let untied = model.parameters().iter().any(|parameter| parameter.name.starts_with("lm_head."));
+    let named = lora.modules_to_save.iter().find(|name| EMBEDDINGS.iter().any(|end| name.ends_with(end)));
+    match named.filter(|_| writes && !untied) {
+        None => Ok(()),
+        Some(name) => Err(ModelError::Adapter {
+            path: folder.to_owned(),
+            reason: format!(
+                "`modules_to_save` names `{name}`, and the embeddings of this model are its output layer too; leave it \
+                 out, or train without `[lora]`"
+            ),
+        }),
+    }
 }
 
 /// The head of every classifier, in checkpoints.

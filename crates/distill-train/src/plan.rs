@@ -329,7 +329,8 @@ pub fn plan(recipe: &Recipe, observer: &mut dyn Observer) -> Result<PlanReport, 
 pub(crate) fn steps(recipe: &Recipe, rows: usize) -> Steps {
     let train = &recipe.train;
     let per_epoch = rows.div_ceil(train.batch_size).div_ceil(train.gradient_accumulation_steps).max(1) as u64;
-    let total = train.max_steps.unwrap_or_else(|| (train.epochs * per_epoch as f64).ceil() as u64).max(1);
+    let by_epochs = || ((train.epochs * per_epoch as f64).ceil() as u64).max(1);
+    let total = train.max_steps.unwrap_or_else(by_epochs);
     let ratio = train.warmup_ratio.unwrap_or(0.0);
     let warmup = train.warmup_steps.unwrap_or_else(|| (ratio * total as f64).ceil() as u64).min(total);
     Steps { per_epoch, total, warmup }

@@ -138,6 +138,9 @@ impl Trainer<'_> {
         let mut epoch_batches = (u64::MAX, Vec::new());
         let mut saved_at = state.step;
         let mut window_start = Instant::now();
+        if self.settings.total_steps == 0 {
+            self.evaluate(state)?;
+        }
         while state.step < self.settings.total_steps && !state.stopped_early {
             let step_start = Instant::now();
             let epoch = state.step / self.settings.steps_per_epoch;

@@ -78,8 +78,7 @@ pub struct TrainTable {
     /// Passes over the training data; number above 0, default 3.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub epochs: f64,
-    /// Stop after this many steps, whatever `epochs` says; steps, at least 1, default none.
-    #[schemars(range(min = 1))]
+    /// Stop after this many steps, whatever `epochs` says; 0 measures the model as it is; steps, default none.
     pub max_steps: Option<u64>,
     /// Examples in a micro-step; examples, at least 1, default 32.
     #[schemars(range(min = 1))]
