@@ -225,7 +225,8 @@ fn tinybert_goes_through_its_three_stages() {
         "stage.prediction.augment.path=language-model",
         "stage.prediction.augment.copies=4",
         "stage.prediction.data.test=datasets/support_tickets/test.csv",
-        "stage.prediction.train.learning_rate=5e-3",
+        "stage.prediction.train.learning_rate=3e-3",
+        "stage.prediction.train.epochs=6",
     ];
     let record = distil("tinybert", "tinybert", &sets);
     let inner = ["attention", "hidden_states", "embeddings"];

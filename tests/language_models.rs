@@ -268,6 +268,20 @@ fn what_cannot_be_is_refused_with_the_way_out() {
 }
 
 #[test]
+fn the_quick_start_is_copied_and_runs() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    run(folder.path(), &["recipes", "copy", "language_model_quickstart"]).success();
+    let few = ["--set", "train.max_steps=3"];
+    run(folder.path(), &[&["run", "language_model_quickstart.toml"], &few[..]].concat()).success();
+    let record = read_json(folder.path().join("checkpoints/language-model-quickstart/run.json"));
+    let report = &record["metrics"]["test"];
+    assert!(
+        report["bits_per_byte"].as_f64().expect("bits") > 0.2284,
+        "less than the source's entropy: {report}"
+    );
+}
+
+#[test]
 fn a_run_without_steps_measures_the_model_as_it_is() {
     let folder = folder();
     train(folder.path(), &decoder("llama", ANSWERS, PAIRS), &[]).success();

@@ -189,9 +189,9 @@ fn folders_without_their_files() {
     );
     std::fs::write(folder.path().join("config.json"), "{\"model_type\": ").unwrap();
     assert!(matches!(failure(folder.path()), ModelError::Json { .. }));
-    std::fs::write(folder.path().join("config.json"), "{\"model_type\": \"gpt2\"}").unwrap();
+    std::fs::write(folder.path().join("config.json"), "{\"model_type\": \"mamba\"}").unwrap();
     let message = failure(folder.path()).to_string();
-    assert!(message.contains("unsupported architecture `gpt2`: supported are `bert`"), "{message}");
+    assert!(message.contains("unsupported architecture `mamba`: supported are `bert`"), "{message}");
     std::fs::remove_file(folder.path().join("config.json")).unwrap();
     assert!(matches!(failure(folder.path()), ModelError::Io { action: "read", .. }));
 }

@@ -9,7 +9,9 @@ use crate::rows::{Rows, Source, TokenizedRows, padding, tokenize};
 use distill_data::tokenizer::Tokenizer;
 use distill_data::{DataSpec, LabelMap, LabelSource, collate_sequences, fetch, scan_classification};
 use distill_eval::{ClassificationReport, Predictions, softmax};
-use distill_models::{ForwardOptions, Model, ModelConfig, ModelError, ModelInput, Task, TensorFault};
+use distill_models::{
+    ForwardOptions, Model, ModelConfig, ModelError, ModelInput, Task, TaskKind, TensorFault,
+};
 use distill_ops::{DeviceSpec, Dropout, Precision, autocast, resolve};
 use distill_recipe::DtypeChoice;
 use serde::Serialize;
@@ -63,9 +65,15 @@ impl Predictor {
         let config = finished.config()?;
         let task = config.task.clone();
         let Task::Classification { id2label: labels } = task.clone() else {
+            let writes = matches!(task.kind(), TaskKind::CausalLm | TaskKind::Seq2SeqLm);
+            let help = if writes {
+                "let it write by `distill generate`, or measure it by a recipe and `--set train.max_steps=0`"
+            } else {
+                "fine-tune it first by `distill run`"
+            };
             return Err(TrainError::Unusable {
                 message: format!("`{model}` is a model for {}, not a classifier", task.kind().name()),
-                help: "fine-tune it first by `distill run`".to_owned(),
+                help: help.to_owned(),
             });
         };
         let loaded =
