@@ -29,8 +29,8 @@ pub(super) struct MicroKernel {
     pub(super) columns: usize,
     pub(super) words: Words,
     code: Code,
-    /// The same for tiles of one row, of two, and so on: as in decoding, where most of a whole tile would be zeros.
-    few_rows: &'static [Code],
+    /// By rows and neighbouring panels of columns, each counted from one: smaller and wider tiles.
+    few_rows: &'static [&'static [Code]],
 }
 
 /// Computes a whole tile: so many blocks of the left and the right operand, what the tile starts from, the bias if it is
@@ -49,10 +49,27 @@ enum StartKind {
 }
 
 impl MicroKernel {
-    /// The kernel for a left operand that has `rows` rows in all; it computes the same sums.
+    /// The kernel for a left operand that has `rows` rows in all, as in decoding, where most of a whole tile would be
+    /// zeros. It computes the same sums.
     pub(super) fn for_rows(self, rows: usize) -> Self {
         match rows.checked_sub(1).and_then(|index| self.few_rows.get(index)) {
-            Some(code) => Self { rows, code: *code, ..self },
+            Some(codes) => Self { rows, code: codes[0], ..self },
+            None => self,
+        }
+    }
+
+    /// How many neighbouring panels of columns one tile may have.
+    ///
+    /// With few rows a tile waits for memory, which answers several streams faster than one.
+    pub(super) fn most_panels(&self) -> usize {
+        self.few_rows.get(self.rows.wrapping_sub(1)).map_or(1, |codes| codes.len())
+    }
+
+    /// The kernel for tiles of so many panels, at most [`most_panels`](Self::most_panels); the right operand has all
+    /// blocks of the first panel, then those of the next.
+    pub(super) fn for_panels(self, panels: usize) -> Self {
+        match self.few_rows.get(self.rows.wrapping_sub(1)) {
+            Some(codes) => Self { columns: panels * self.columns, code: codes[panels - 1], ..self },
             None => self,
         }
     }
@@ -155,13 +172,34 @@ mod x86 {
     const ROWS_AVX2: usize = 6;
     const COLUMNS_AVX2: usize = 16;
 
+    /// The tiles of few rows that fit into the registers.
+    macro_rules! few_rows {
+        ($tile:ident) => {
+            &[
+                &[
+                    $tile::<1, 1>,
+                    $tile::<1, 2>,
+                    $tile::<1, 3>,
+                    $tile::<1, 4>,
+                    $tile::<1, 5>,
+                    $tile::<1, 6>,
+                    $tile::<1, 7>,
+                    $tile::<1, 8>,
+                ],
+                &[$tile::<2, 1>, $tile::<2, 2>, $tile::<2, 3>, $tile::<2, 4>],
+                &[$tile::<3, 1>, $tile::<3, 2>, $tile::<3, 3>, $tile::<3, 4>],
+                &[$tile::<4, 1>, $tile::<4, 2>, $tile::<4, 3>],
+            ]
+        };
+    }
+
     /// 16 floats at a time.
     pub(in super::super) const AVX512: MicroKernel = MicroKernel {
         rows: ROWS,
         columns: COLUMNS,
         words: Words::F32,
-        code: avx512_f32_tile::<ROWS>,
-        few_rows: &[avx512_f32_tile::<1>, avx512_f32_tile::<2>, avx512_f32_tile::<3>, avx512_f32_tile::<4>],
+        code: avx512_f32_tile::<ROWS, 1>,
+        few_rows: few_rows!(avx512_f32_tile),
     };
 
     /// 16 pairs of bf16 at a time.
@@ -169,13 +207,8 @@ mod x86 {
         rows: ROWS,
         columns: COLUMNS,
         words: Words::Pairs,
-        code: avx512_bf16_tile::<ROWS>,
-        few_rows: &[
-            avx512_bf16_tile::<1>,
-            avx512_bf16_tile::<2>,
-            avx512_bf16_tile::<3>,
-            avx512_bf16_tile::<4>,
-        ],
+        code: avx512_bf16_tile::<ROWS, 1>,
+        few_rows: few_rows!(avx512_bf16_tile),
     };
 
     /// 8 floats at a time.
@@ -184,7 +217,7 @@ mod x86 {
         columns: COLUMNS_AVX2,
         words: Words::F32,
         code: avx2_tile::<ROWS_AVX2>,
-        few_rows: &[avx2_tile::<1>, avx2_tile::<2>, avx2_tile::<3>, avx2_tile::<4>],
+        few_rows: &[&[avx2_tile::<1>], &[avx2_tile::<2>], &[avx2_tile::<3>], &[avx2_tile::<4>]],
     };
 
     /// Four tiles of 16 x 16, two of either operand.
@@ -220,7 +253,7 @@ mod x86 {
             /// # Safety
             /// The processor has the features, and as [`MicroKernel::tile`] promises.
             #[target_feature(enable = $features)]
-            unsafe fn $name<const ROWS: usize>(
+            unsafe fn $name<const ROWS: usize, const PANELS: usize>(
                 blocks: usize,
                 mut a: *const u32,
                 mut b: *const u32,
@@ -232,28 +265,30 @@ mod x86 {
                 // SAFETY: the caller promises that `blocks` blocks of either operand, the bias and the tile of the
                 // result are there; loads and stores need no alignment.
                 unsafe {
-                    let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-                    match start {
-                        StartKind::Zero => {}
-                        StartKind::Result => {
-                            for (row, sums) in sums.iter_mut().enumerate() {
-                                *sums =
-                                    [0, 16].map(|column| _mm512_loadu_ps(result.add(row * stride + column)));
-                            }
-                        }
-                        StartKind::Bias => {
-                            let bias = [0, 16].map(|column| _mm512_loadu_ps(bias.add(column)));
-                            sums = [bias; ROWS];
+                    let mut sums = [[[_mm512_setzero_ps(); 2]; PANELS]; ROWS];
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        for (panel, sums) in sums.iter_mut().enumerate() {
+                            let from = match start {
+                                StartKind::Zero => continue,
+                                StartKind::Result => result.add(row * stride + panel * COLUMNS),
+                                StartKind::Bias => bias.add(panel * COLUMNS),
+                            };
+                            *sums = [0, 16].map(|column| _mm512_loadu_ps(from.add(column)));
                         }
                     }
+                    let panel_words = blocks * COLUMNS * BLOCK;
                     for _ in 0..blocks {
                         for word in 0..BLOCK {
-                            let right = [0, 16].map(|c| _mm512_loadu_si512(b.add(word * COLUMNS + c).cast()));
-                            for (row, sums) in sums.iter_mut().enumerate() {
-                                let left = _mm512_set1_epi32(a.add(row * BLOCK + word).cast::<i32>().read());
-                                for (sum, right) in sums.iter_mut().zip(right) {
-                                    let ($sum, $a, $b) = (*sum, left, right);
-                                    *sum = $multiply;
+                            for panel in 0..PANELS {
+                                let b = b.add(panel * panel_words + word * COLUMNS);
+                                let right = [0, 16].map(|c| _mm512_loadu_si512(b.add(c).cast()));
+                                for (row, sums) in sums.iter_mut().enumerate() {
+                                    let left =
+                                        _mm512_set1_epi32(a.add(row * BLOCK + word).cast::<i32>().read());
+                                    for (sum, right) in sums[panel].iter_mut().zip(right) {
+                                        let ($sum, $a, $b) = (*sum, left, right);
+                                        *sum = $multiply;
+                                    }
                                 }
                             }
                         }
@@ -261,8 +296,11 @@ mod x86 {
                         b = b.add(COLUMNS * BLOCK);
                     }
                     for (row, sums) in sums.iter().enumerate() {
-                        for (column, sum) in [0, 16].into_iter().zip(sums) {
-                            _mm512_storeu_ps(result.add(row * stride + column), *sum);
+                        for (panel, sums) in sums.iter().enumerate() {
+                            let to = result.add(row * stride + panel * COLUMNS);
+                            for (column, sum) in [0, 16].into_iter().zip(sums) {
+                                _mm512_storeu_ps(to.add(column), *sum);
+                            }
                         }
                     }
                 }

@@ -271,7 +271,9 @@ impl Work<'_> {
         }
         let rows = self.a.rows;
         let few_rows = rows < 4 * ROWS_PER_TASK && rows < ROWS_PER_TASK * rayon::current_num_threads();
-        if rows * self.b.columns * self.a.columns < SERIAL_PRODUCT {
+        if self.kernel.most_panels() > 1 {
+            self.column_tasks(result);
+        } else if self.multiplications() < SERIAL_PRODUCT {
             self.rows(0, result);
         } else if few_rows && self.b.columns > self.kernel.columns && matches!(self.base, Base::New(_)) {
             // As in a single text: the columns are shared out instead.
@@ -279,6 +281,10 @@ impl Work<'_> {
         } else {
             self.row_tasks(result);
         }
+    }
+
+    fn multiplications(&self) -> usize {
+        self.a.rows * self.a.columns * self.b.columns
     }
 
     /// Tasks of at most [`ROWS_PER_TASK`] rows, whole panels of them as evenly as may be: no thread waits for long.
@@ -375,7 +381,7 @@ impl Work<'_> {
             for blocks in self.block_ranges() {
                 for panel in 0..columns.div_ceil(self.kernel.columns) {
                     let at = panel * self.kernel.columns;
-                    self.panel_of_columns(left, panel, blocks.clone(), result, columns, at);
+                    self.panels_of_columns(self.kernel, left, panel, blocks.clone(), result, columns, at);
                 }
             }
         });
@@ -389,17 +395,19 @@ impl Work<'_> {
         let left = self.room(rows, &mut buffer);
         self.pack_all(left);
         let left = &*left;
-        let panels = columns.div_ceil(self.kernel.columns);
-        let panels_per_task = panels.div_ceil(TASKS_PER_THREAD * rayon::current_num_threads());
+        let (panels, threads) = (columns.div_ceil(self.kernel.columns), rayon::current_num_threads());
+        let tasks = if self.multiplications() < SERIAL_PRODUCT {
+            1
+        } else {
+            let tiles = panels.div_ceil(threads * self.kernel.most_panels());
+            threads * tiles.min(TASKS_PER_THREAD)
+        };
+        let panels_per_task = panels.div_ceil(tasks);
         let width = panels_per_task * self.kernel.columns;
         let strip = |task: usize, strip: &mut [f32]| {
+            let first = task * panels_per_task;
             let stride = width.min(columns - task * width);
-            for panel in 0..stride.div_ceil(self.kernel.columns) {
-                let at = panel * self.kernel.columns;
-                for blocks in self.block_ranges() {
-                    self.panel_of_columns(left, task * panels_per_task + panel, blocks, strip, stride, at);
-                }
-            }
+            self.strip(left, first..panels.min(first + panels_per_task), strip, stride);
         };
         if rows == 1 {
             result.par_chunks_mut(width).enumerate().for_each(|(task, result)| strip(task, result));
@@ -423,10 +431,33 @@ impl Work<'_> {
         self.finish(0, result);
     }
 
-    /// One panel of the right operand against all packed panels of the left one; the tiles begin at column `at` of
-    /// `result`, whose rows are `stride` long.
-    fn panel_of_columns(
+    /// Some panels of the right operand against all packed panels of the left one; `strip` has their columns alone.
+    fn strip(&self, left: &[u32], panels: Range<usize>, strip: &mut [f32], stride: usize) {
+        let (columns, most) = (self.kernel.columns, self.kernel.most_panels());
+        if most == 1 {
+            for panel in panels.clone() {
+                for blocks in self.block_ranges() {
+                    let at = (panel - panels.start) * columns;
+                    self.panels_of_columns(self.kernel, left, panel, blocks, strip, stride, at);
+                }
+            }
+            return;
+        }
+        let tiles = panels.len().div_ceil(most);
+        for tile in 0..tiles {
+            let [first, end] = [tile, tile + 1].map(|tile| tile * panels.len() / tiles);
+            let kernel = self.kernel.for_panels(end - first);
+            let (panel, at) = (panels.start + first, first * columns);
+            self.panels_of_columns(kernel, left, panel, 0..self.blocks(), strip, stride, at);
+        }
+    }
+
+    /// A panel of the right operand, or as many as `kernel` has in a tile, against all packed panels of the left one; the
+    /// tiles begin at column `at` of `result`, whose rows are `stride` long.
+    #[allow(clippy::too_many_arguments)]
+    fn panels_of_columns(
         &self,
+        kernel: MicroKernel,
         left: &[u32],
         panel: usize,
         blocks: Range<usize>,
@@ -434,13 +465,16 @@ impl Work<'_> {
         stride: usize,
         at: usize,
     ) {
-        let kernel = self.kernel;
-        let (left_words, right_words) =
-            (self.blocks() * kernel.rows * BLOCK, self.blocks() * kernel.columns * BLOCK);
-        let right = &self.b.words[panel * right_words..(panel + 1) * right_words];
-        let right = &right[blocks.start * kernel.columns * BLOCK..blocks.end * kernel.columns * BLOCK];
+        let block_words = self.kernel.columns * BLOCK;
+        let left_words = self.left_words();
+        let right_words = self.blocks() * block_words;
+        let right =
+            &self.b.words[panel * right_words..][..right_words * (kernel.columns / self.kernel.columns)];
+        // Several panels come with all of their blocks.
+        let end = right.len() - (self.blocks() - blocks.end) * block_words;
+        let right = &right[blocks.start * block_words..end];
         let inside = blocks.start * kernel.rows * BLOCK..blocks.end * kernel.rows * BLOCK;
-        let first_column = panel * kernel.columns;
+        let first_column = panel * self.kernel.columns;
         let live = kernel.columns.min(stride - at).min(self.b.columns - first_column);
         let mut padded_bias = [0f32; LARGEST_TILE_COLUMNS];
         let start = match self.base {
@@ -465,8 +499,9 @@ impl Work<'_> {
     }
 }
 
-const LARGEST_TILE_ROWS: usize = 32;
-const LARGEST_TILE_COLUMNS: usize = 32;
+/// Of the widest tile, which has one row, and of the largest.
+const LARGEST_TILE_COLUMNS: usize = 256;
+const LARGEST_TILE: usize = 1024;
 
 /// Where an incomplete tile goes.
 struct Edge {
@@ -478,7 +513,7 @@ struct Edge {
 
 /// A tile that hangs over the edge of the result: computed aside, then its inner part is copied.
 fn edge(kernel: MicroKernel, operands: Operands<'_>, start: Start<'_>, result: &mut [f32], edge: Edge) {
-    let mut aside = [0f32; LARGEST_TILE_ROWS * LARGEST_TILE_COLUMNS];
+    let mut aside = [0f32; LARGEST_TILE];
     let aside = &mut aside[..kernel.rows * kernel.columns];
     let Edge { stride, at, rows, live } = edge;
     if matches!(start, Start::Result) {
