@@ -256,6 +256,11 @@ fn what_cannot_be_is_refused_with_the_way_out() {
             "unknown metric `rougeL`",
         ),
         (
+            decoder("llama", "kind = \"seq2seq\"\ngenerate = \"test\"", PAIRS)
+                + "metric_for_best_model = \"bleu\"\n",
+            "no validation prompt is answered",
+        ),
+        (
             decoder("llama", LANGUAGE, TEXTS).replace("[data]", "[lora]\nr = 2\n[data]"),
             "adapters need a trained model",
         ),

@@ -15,7 +15,7 @@ use crate::recipe_checks::{losses_of, metric_of, task_of, validate};
 use crate::record::DataFile;
 use crate::report::ChosenMetric;
 use crate::rows::{Rows, TokenizedRows};
-use crate::tasks::Task;
+use crate::tasks::{Generate, Task};
 use crate::teacher::{PreparedTeacher, prepare_teachers};
 use burn::tensor::Device;
 use distill_data::tokenizer::{Tokenizer, TokenizerKind, TrainConfig};
@@ -171,6 +171,8 @@ pub fn prepare(
         layerwise_lr_decay: recipe.train.layerwise_lr_decay,
         num_hidden_layers: loaded.model.num_hidden_layers(),
     };
+    let metric = metric_of(recipe, &task, needs.student_logits)?;
+    check_answered(recipe, &task, metric)?;
     let (mut warnings, mut notes) = (data.warnings, data.notes);
     warnings.extend(short);
     warnings.extend(computing.warning());
@@ -202,7 +204,7 @@ pub fn prepare(
         transfer: data.transfer,
         files: data.files,
         labels: data.labels,
-        metric: metric_of(recipe, &task, needs.student_logits)?,
+        metric,
         task,
         tokenizer,
         loaded,
@@ -443,6 +445,17 @@ fn check_fit(recipe: &Recipe, tokenizer: &Tokenizer, encoder: &dyn EncoderConfig
         return Err(recipe.faults(vec![recipe.fault_at("data.max_length", message, help)]).into());
     }
     Ok(())
+}
+
+/// Refuses a metric of written texts where no validation prompt is answered.
+fn check_answered(recipe: &Recipe, task: &Task, metric: ChosenMetric) -> Result<(), TrainError> {
+    let Task::Seq2Seq(task) = task else { return Ok(()) };
+    if task.generate == Generate::Always || !matches!(metric, ChosenMetric::Generation(_)) {
+        return Ok(());
+    }
+    let message = format!("`{}` measures answers, and no validation prompt is answered", metric.name());
+    let help = "write `generate = \"always\"` in `[task]`, or choose by `loss`".to_owned();
+    Err(recipe.faults(vec![recipe.fault_at("train.metric_for_best_model", message, Some(help))]).into())
 }
 
 /// Whether rows of this kind can be made tokens.
