@@ -1,5 +1,6 @@
 //! An adapter and its model made one.
 
+use crate::checkpoint::write_file;
 use crate::error::TrainError;
 use crate::events::Observer;
 use crate::finished_model::FinishedModel;
@@ -67,7 +68,8 @@ pub(crate) fn keep_files<'a>(
             from.clone().into_iter().flatten().map(|folder| folder.join(name)).find(|path| path.is_file());
         let target = to.join(name);
         if let Some(source) = found.filter(|source| *source != target) {
-            std::fs::copy(&source, &target).map_err(TrainError::io(&source))?;
+            let bytes = std::fs::read(&source).map_err(TrainError::io(&source))?;
+            write_file(&target, &bytes)?;
         }
     }
     Ok(())
