@@ -36,6 +36,7 @@ pub use tables::distill::{CacheDtype, Distill, DistillTable, LOSSES, LossForm, M
 pub use tables::lora::LoraTable;
 pub use tables::model::ModelTable;
 pub use tables::one_or_many::OneOrMany;
+pub use tables::rationale::{RationaleMode, RationaleTable, WrongRationales};
 pub use tables::student::{FromTeacher, Init, Spread, StudentLayers};
 pub use tables::teacher::{TeacherModel, TeacherTable};
 pub use tables::tokenizer::{TokenizerKind, TokenizerTable, TokenizerTraining};

@@ -17,6 +17,7 @@ use crate::tables::head::{self, Head};
 use crate::tables::lora::LoraTable;
 use crate::tables::model::{self, ModelTable};
 use crate::tables::parse;
+use crate::tables::rationale::RationaleTable;
 use crate::tables::teacher::TeacherTable;
 use crate::tables::tokenizer::TokenizerTable;
 use crate::tables::train::TrainTable;
@@ -44,6 +45,8 @@ pub struct Recipe {
     pub augment: Option<AugmentTable>,
     /// Low-rank adapters, where the weights themselves do not learn.
     pub lora: Option<LoraTable>,
+    /// Labels with the steps that lead to them.
+    pub rationale: Option<RationaleTable>,
     /// The tokenizer, if not the model's own.
     pub tokenizer: Option<TokenizerTable>,
     /// Where the examples come from.
@@ -80,6 +83,7 @@ impl Recipe {
         let distill = distill::parse(&document, components, &homes, &mut faults);
         let augment = parse::table::<AugmentTable>(&document, &homes, &mut faults);
         let lora = parse::table::<LoraTable>(&document, &homes, &mut faults);
+        let rationale = parse::table::<RationaleTable>(&document, &homes, &mut faults);
         distillation_faults(&document, &mut faults);
         let tokenizer = parse::table::<TokenizerTable>(&document, &homes, &mut faults);
         let data = parse::table::<DataTable>(&document, &homes, &mut faults);
@@ -101,6 +105,7 @@ impl Recipe {
                     distill,
                     augment,
                     lora,
+                    rationale,
                     tokenizer,
                     data,
                     train,
@@ -156,6 +161,9 @@ impl Recipe {
         }
         if let Some(lora) = &self.lora {
             all.insert("lora".to_string(), json(lora));
+        }
+        if let Some(rationale) = &self.rationale {
+            all.insert("rationale".to_string(), json(rationale));
         }
         if let Some(tokenizer) = &self.tokenizer {
             all.insert("tokenizer".to_string(), json(tokenizer));
@@ -371,7 +379,7 @@ help: `seed` belongs at the top of the recipe, before the first table"#
              --> --set train.learning_rate=fast\n\n\
              error: unknown key `foo` in the recipe\n  --> --set foo.bar=1\n\
              help: the recipe takes `name`, `seed`, `output_dir`, `device`, `task`, `model`, \
-             `teacher`, `student`, `distill`, `tokenizer`, `data`, `augment`, `lora` and `train`"
+             `teacher`, `student`, `distill`, `tokenizer`, `data`, `augment`, `lora`, `rationale` and `train`"
         );
         let faults = read(MINIMAL, &["train.epochz=1"]).unwrap_err();
         let at = faults.locate(&faults.faults[0].labels[0]);

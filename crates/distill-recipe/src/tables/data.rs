@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::one_or_many::OneOrMany;
 use super::parse::Table;
+use super::template_fault::template_fault;
 use crate::fault::Fault;
 use crate::node::Node;
 use crate::type_schema::aliases;
@@ -277,28 +278,6 @@ fn check_parts(written: &Node, faults: &mut Vec<Fault>) {
         let help = "`target` is a text to be written after a prompt; for the class of a text write `label`";
         faults.push(Fault::new(message, target.key_label()).with_help(help));
     }
-}
-
-/// What is wrong with the braces of a template.
-fn template_fault(template: &str) -> Option<&'static str> {
-    let text = template.replace("{{", "").replace("}}", "");
-    let mut rest = text.as_str();
-    while let Some(brace) = rest.find(['{', '}']) {
-        if rest[brace..].starts_with('}') {
-            return Some("a `}` closes nothing");
-        }
-        let Some((name, after)) = rest[brace + 1..].split_once('}') else {
-            return Some("a `{` is never closed");
-        };
-        if name.contains('{') {
-            return Some("a `{` is never closed");
-        }
-        if name.trim().is_empty() {
-            return Some("`{}` names no column");
-        }
-        rest = after;
-    }
-    None
 }
 
 impl DataTable {

@@ -8,9 +8,11 @@ pub(crate) mod lora;
 pub(crate) mod model;
 pub(crate) mod one_or_many;
 pub(crate) mod parse;
+pub(crate) mod rationale;
 pub(crate) mod student;
 pub(crate) mod task;
 pub(crate) mod teacher;
+mod template_fault;
 pub(crate) mod tokenizer;
 pub(crate) mod train;
 
@@ -104,6 +106,13 @@ pub(crate) const TABLES: &[Entry] = &[
         presence: Presence::Optional,
         about: "Low-rank adapters that learn in place of the weights.",
         schema: schema_of::<lora::LoraTable>,
+        tag: None,
+    },
+    Entry {
+        key: "rationale",
+        presence: Presence::Optional,
+        about: "For the task `rationale`: labels that are learnt with the steps that lead to them.",
+        schema: schema_of::<rationale::RationaleTable>,
         tag: None,
     },
     Entry {
