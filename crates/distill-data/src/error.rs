@@ -176,10 +176,18 @@ pub enum DataError {
     EmptyPart {
         /// The row.
         place: Place,
-        /// "prompt", "target" or "conversation".
+        /// "prompt", "target", "label" or "conversation".
         part: &'static str,
         /// The columns that it is made of.
         columns: Vec<String>,
+    },
+    /// A row without a list of two or more choices.
+    #[error("{place}: column `{column}` holds no list of choices")]
+    Choices {
+        /// The row.
+        place: Place,
+        /// The column.
+        column: String,
     },
     /// A conversation that is none.
     #[error("{place}: column `{column}` holds no conversation: {reason}")]
@@ -350,6 +358,9 @@ impl DataError {
             }
             Self::EmptyText { .. } => Some("remove the row, or name a further column in `text`".into()),
             Self::EmptyPart { .. } => Some("remove the row, or name other columns".into()),
+            Self::Choices { .. } => {
+                Some("give each row a list of two or more texts, as in `[\"yes\", \"no\"]`".into())
+            }
             Self::Conversation { .. } => Some(
                 "a conversation is a list of messages, as in `[{\"role\": \"user\", \"content\": \"...\"}, ...]`".into(),
             ),

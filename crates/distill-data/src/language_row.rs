@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::content::ContentHasher;
 use crate::error::Place;
+use crate::rationale_row::RationaleRow;
 
 /// A row that was checked, with where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub enum RowParts {
     },
     /// Messages of which those of the assistant are learnt; one or more.
     Chat(Vec<Message>),
+    /// A label after one prompt, and the steps that lead to it after another.
+    Rationale(Box<RationaleRow>),
 }
 
 /// A message of a conversation.
@@ -85,7 +88,7 @@ impl Role {
 }
 
 impl RowParts {
-    /// Bytes of UTF-8 of what is learnt: the document, the first target, the assistant's messages.
+    /// Bytes of UTF-8 of what is learnt: the document, the first target, the assistant's messages, the label.
     pub fn learnt_bytes(&self) -> u64 {
         let bytes: usize = match self {
             Self::Document(text) => text.len(),
@@ -93,6 +96,7 @@ impl RowParts {
             Self::Chat(messages) => {
                 messages.iter().filter(|one| one.role == Role::Assistant).map(|one| one.content.len()).sum()
             }
+            Self::Rationale(row) => row.learnt_bytes(),
         };
         bytes as u64
     }
@@ -119,6 +123,7 @@ impl RowParts {
                     hasher.text(&message.content);
                 }
             }
+            Self::Rationale(row) => row.hash(hasher),
         }
     }
 }

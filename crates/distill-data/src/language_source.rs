@@ -8,6 +8,7 @@ use crate::corpus::{PROGRESS_ROWS, Scan, read_file, text_row, value_type};
 use crate::error::{DataError, Place};
 use crate::formats::{RawRow, RawValue, TextUnit};
 use crate::language_row::{LanguageRow, Role, RowParts, messages};
+use crate::rationale_row::RationaleFields;
 use crate::source::{Column, DataSpec, resolve};
 use crate::template::Template;
 
@@ -43,6 +44,8 @@ pub enum RowKind {
         /// Whether a conversation needs an answer.
         answers: Answers,
     },
+    /// [`RowParts::Rationale`].
+    Rationale(Box<RationaleFields>),
 }
 
 /// Whether conversations without a message of the assistant are faults.
@@ -86,6 +89,9 @@ pub fn read_language_rows(
         RowKind::Document => text_row(row, &data).map(|row| (RowParts::Document(row.text), row.place)),
         RowKind::Pair { prompt, target } => pair(row, prompt, target.as_ref(), data.header),
         RowKind::Chat { messages, answers } => chat(row, messages, *answers),
+        RowKind::Rationale(fields) => {
+            fields.row(row, data.header).map(|(row, place)| (RowParts::Rationale(Box::new(row)), place))
+        }
     };
     resolve(&data)?
         .into_iter()
@@ -132,12 +138,13 @@ impl LanguageSpec {
                 fields.flat_map(|field| field.columns(self.data.header)).collect()
             }
             RowKind::Chat { messages, .. } => vec![messages.clone()],
+            RowKind::Rationale(fields) => fields.columns(self.data.header),
         }
     }
 }
 
 impl Field {
-    fn columns(&self, header: bool) -> Vec<Column> {
+    pub(crate) fn columns(&self, header: bool) -> Vec<Column> {
         match self {
             Self::Column(column) => vec![column.clone()],
             Self::Template(template) => template.columns(header),
@@ -147,6 +154,22 @@ impl Field {
     /// Columns by name, for a message.
     fn names(&self, header: bool) -> Vec<String> {
         self.columns(header).iter().map(Column::to_string).collect()
+    }
+
+    /// The text with `values` in the places of its columns.
+    pub(crate) fn fill(&self, values: &[String]) -> String {
+        match self {
+            Self::Column(_) => values.concat(),
+            Self::Template(template) => template.fill(values),
+        }
+    }
+
+    /// The text with `value` in every place.
+    pub(crate) fn fill_all(&self, value: &str) -> String {
+        match self {
+            Self::Column(_) => value.to_owned(),
+            Self::Template(template) => template.fill(&vec![value; template.columns(true).len()]),
+        }
     }
 
     /// The texts that the values of the columns make: one, or with `lists` one for each text of the
@@ -169,14 +192,10 @@ impl Field {
             }
             joined.push(text_of(value, column, place)?);
         }
-        let fill = |values: &[String]| match self {
-            Self::Column(_) => values.concat(),
-            Self::Template(template) => template.fill(values),
-        };
-        let Some((index, strings)) = alternatives else { return Ok(vec![fill(&joined)]) };
+        let Some((index, strings)) = alternatives else { return Ok(vec![self.fill(&joined)]) };
         let with = |text: &str| {
             joined[index] = text.trim().to_owned();
-            fill(&joined)
+            self.fill(&joined)
         };
         Ok(strings.into_iter().filter(|text| !text.trim().is_empty()).map(with).collect())
     }
@@ -212,7 +231,7 @@ fn pair(
     Ok((RowParts::Pair { prompt, targets }, place))
 }
 
-fn text_of(value: &RawValue, column: &Column, place: &Place) -> Result<String, DataError> {
+pub(crate) fn text_of(value: &RawValue, column: &Column, place: &Place) -> Result<String, DataError> {
     Ok(match value {
         RawValue::Text(text) => text.clone(),
         RawValue::Integer(integer) => integer.to_string(),

@@ -8,6 +8,7 @@ use crate::chat_template::{ChatTemplate, GenerationPrompt};
 use crate::content::hex;
 use crate::language_row::{Message, Role, RowParts};
 use crate::marks::{is_learnt, learnt};
+use crate::rationale_row::RationaleRow;
 use crate::tokenizer::{Encoded, Tokenizer, TokenizerError};
 
 /// Which kind of model reads the tokens.
@@ -27,6 +28,7 @@ pub enum Layout {
 /// | pair, decoder | `bos` `prompt` `[target eos]` | the prompt is cut at its start, a target that alone is too long at its end |
 /// | pair, encoder-decoder | `prompt eos` `[target eos]` | each is cut at its end, the prompt's `eos` stays |
 /// | chat | `...` `[answer and what ends it]` `...` | the oldest exchanges are left out, then the start of the last one |
+/// | rationale | two pairs: the label's, then the rationale's | each as a pair; see [`RowEncoder::second_pair`] |
 ///
 /// `bos` stands for what the tokenizer puts before a text: often nothing. Prompt and target are
 /// tokenised apart, as they are when the model writes the target; a conversation is tokenised as the
@@ -82,13 +84,10 @@ impl<'a> RowEncoder<'a> {
     pub fn encode(&self, row: &RowParts) -> Result<Encoded, TokenizerError> {
         match (row, self.layout) {
             (RowParts::Document(text), Layout::Decoder) => self.document(text),
-            (RowParts::Pair { prompt, targets }, layout) => {
-                let target = targets.first().map_or("", String::as_str);
-                match layout {
-                    Layout::Decoder => self.continuation(prompt, target),
-                    Layout::EncoderDecoder => self.two_sequences(prompt, target),
-                }
+            (RowParts::Pair { prompt, targets }, _) => {
+                self.pair(prompt, targets.first().map_or("", String::as_str))
             }
+            (RowParts::Rationale(row), _) => self.label_and_rationale(row),
             (RowParts::Chat(messages), Layout::Decoder) => self.chat(messages),
             (RowParts::Document(_) | RowParts::Chat(_), Layout::EncoderDecoder) => {
                 Err(TokenizerError::NotForEncoderDecoders)
@@ -121,8 +120,40 @@ impl<'a> RowEncoder<'a> {
                 let ids = self.tokenizer.encode_text(&text)?;
                 Ok(Encoded { ids: last(&ids, self.max_length).to_vec(), full_length: ids.len() })
             }
+            (RowParts::Rationale(row), _) => {
+                self.prompt(&RowParts::Pair { prompt: row.prompt.clone(), targets: Vec::new() })
+            }
             (RowParts::Chat(_), Layout::EncoderDecoder) => Err(TokenizerError::NotForEncoderDecoders),
         }
+    }
+
+    /// Where the second pair of a rationale row begins among its tokens: after the first learnt ones. `None` for rows
+    /// that teach their label alone.
+    pub fn second_pair(tokens: &[u32]) -> Option<usize> {
+        let first = tokens.iter().position(|token| is_learnt(*token))?;
+        let end = tokens[first..].iter().position(|token| !is_learnt(*token))?;
+        Some(first + end)
+    }
+
+    fn pair(&self, prompt: &str, target: &str) -> Result<Encoded, TokenizerError> {
+        match self.layout {
+            Layout::Decoder => self.continuation(prompt, target),
+            Layout::EncoderDecoder => self.two_sequences(prompt, target),
+        }
+    }
+
+    fn label_and_rationale(&self, row: &RationaleRow) -> Result<Encoded, TokenizerError> {
+        let label = self.pair(&row.prompt, &row.target)?;
+        let (Some(prompt), Some(rationale)) = (&row.rationale_prompt, &row.rationale) else {
+            return Ok(label);
+        };
+        let second = self.pair(prompt, rationale)?;
+        // Without a token of its prompt it could not be told from the label.
+        if second.ids.first().is_none_or(|token| is_learnt(*token)) {
+            return Ok(label);
+        }
+        let full_length = label.full_length + second.full_length;
+        Ok(Encoded { ids: [label.ids, second.ids].concat(), full_length })
     }
 
     fn eos(&self) -> Result<u32, TokenizerError> {
@@ -153,7 +184,8 @@ impl<'a> RowEncoder<'a> {
         let prefix = self.tokenizer.prefix_ids();
         let room = self.max_length - prefix.len();
         let prompt = self.tokenizer.encode_text(prompt)?;
-        let (target, full_target) = self.target(target, room)?;
+        // A token of the prompt stays: nothing precedes the first token of a sequence, so that it cannot be learnt.
+        let (target, full_target) = self.target(target, room - usize::from(prefix.is_empty()))?;
         let full_length = prefix.len() + prompt.len() + full_target;
         let kept = last(&prompt, room - target.len());
         Ok(Encoded { ids: [prefix, kept, &target].concat(), full_length })

@@ -247,3 +247,40 @@ fn rows_are_cached_with_their_marks() {
     let wrong = CacheKey::new(&keys[2], 30, ContentHash::of(&[], None));
     assert!(TokenizedDataset::from_language_rows(&cache, &wrong, &spec, &encode, &mut |_| ()).is_err());
 }
+
+#[test]
+fn a_label_and_its_rationale_are_two_pairs() {
+    let row = |rationale: Option<&str>| {
+        RowParts::Rationale(Box::new(crate::RationaleRow {
+            prompt: "ab".to_owned(),
+            target: "c".to_owned(),
+            rationale_prompt: Some("xy".to_owned()),
+            rationale: rationale.map(str::to_owned),
+            gold: "c".to_owned(),
+            choices: Vec::new(),
+        }))
+    };
+    let pair = |prompt: &str, target: &str| RowParts::Pair {
+        prompt: prompt.to_owned(),
+        targets: vec![target.to_owned()],
+    };
+    for (processor, layout) in
+        [(NOTHING, Layout::Decoder), (BOS, Layout::Decoder), (EOS, Layout::EncoderDecoder)]
+    {
+        let tokenizer = character_tokenizer(None, processor);
+        let encoder = RowEncoder::new(&tokenizer, layout, 6).unwrap();
+        let [label, rationale] =
+            [pair("ab", "c"), pair("xy", "zz")].map(|pair| encoder.encode(&pair).unwrap());
+        let both = encoder.encode(&row(Some("zz"))).unwrap();
+        assert_eq!(both.ids, [label.ids.as_slice(), &rationale.ids].concat());
+        assert_eq!(RowEncoder::second_pair(&both.ids), Some(label.ids.len()));
+        assert_eq!(both.full_length, label.full_length + rationale.full_length);
+        let alone = encoder.encode(&row(None)).unwrap();
+        assert_eq!((&alone.ids, RowEncoder::second_pair(&alone.ids)), (&label.ids, None));
+        assert_eq!(encoder.prompt(&row(None)).unwrap().ids, encoder.prompt(&pair("ab", "c")).unwrap().ids);
+        // What is too long is cut, and the two can still be told apart.
+        let long = encoder.encode(&row(Some("zzzzzzzzzz"))).unwrap();
+        assert_eq!(RowEncoder::second_pair(&long.ids), Some(label.ids.len()));
+        assert!(long.ids.len() < long.full_length);
+    }
+}
