@@ -3,8 +3,9 @@
 //! Model outputs enter as [`Predictions`], which are checked once; everything after that
 //! cannot fail. [`ClassificationReport`] holds every metric of a data set,
 //! [`LanguageModelReport`] those of a language model, [`GenerationReport`] those of the texts that
-//! one wrote, and [`metrics`] finds one by the name that a recipe gives (`metric_for_best_model`).
+//! one wrote, [`answers`] tells whether an answer is right, and [`metrics`] finds one by the name that a recipe gives (`metric_for_best_model`).
 
+pub mod answers;
 mod error;
 mod generated_text;
 mod generation_report;
