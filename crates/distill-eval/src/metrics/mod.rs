@@ -18,6 +18,7 @@ pub mod rouge;
 
 use crate::generation_report::GenerationReport;
 use crate::language_model_report::LanguageModelReport;
+use crate::rationale_report::RationaleReport;
 use crate::report::ClassificationReport;
 
 /// A metric that a recipe can name, read from the report `R`.
@@ -94,6 +95,20 @@ pub const GENERATION_METRICS: &[Metric<GenerationReport>] = &[
     Metric::greater("bleu", |report| report.bleu),
     Metric::greater("chrf", |report| report.chrf),
 ];
+
+/// Metrics of answers with their rationales, NaN where there is nothing to measure.
+pub const RATIONALE: &[Metric<RationaleReport>] = &[
+    Metric::greater("accuracy", |report| report.accuracy),
+    Metric::greater("accuracy_by_token", |report| report.accuracy_by_token.unwrap_or(f64::NAN)),
+    Metric::greater("written_accuracy", |report| report.written_accuracy.unwrap_or(f64::NAN)),
+    Metric::less("loss", |report| report.label_tokens.loss),
+    Metric::less("perplexity", |report| report.label_tokens.perplexity),
+];
+
+/// The metric of answers of that name; `eval_` before it is understood.
+pub fn rationale_by_name(name: &str) -> Option<Metric<RationaleReport>> {
+    find(RATIONALE, name)
+}
 
 /// The classification metric of that name; `eval_` before it, as Hugging Face writes it, is
 /// understood.
