@@ -36,6 +36,8 @@ pub enum ExampleKind {
     Target {
         /// Begins every target.
         decoder_start_token_id: u32,
+        /// The rows, each a prompt and a target, or two of them.
+        sequences: Arc<Sequences>,
     },
 }
 
@@ -44,13 +46,25 @@ pub enum ExampleKind {
 pub struct Sequences {
     pieces: Vec<Vec<Piece>>,
     lengths: Vec<u32>,
+    explained: bool,
 }
 
 impl Sequences {
     /// From the pieces of each.
     pub fn new(pieces: Vec<Vec<Piece>>) -> Self {
         let length = |pieces: &Vec<Piece>| pieces.iter().map(|piece| piece.len as u32).sum();
-        Self { lengths: pieces.iter().map(length).collect(), pieces }
+        Self { lengths: pieces.iter().map(length).collect(), pieces, explained: false }
+    }
+
+    /// Where the second piece of a row, if it has one, is its rationale.
+    #[must_use]
+    pub fn explained(self) -> Self {
+        Self { explained: true, ..self }
+    }
+
+    /// Whether this piece is a rationale.
+    fn is_rationale(&self, piece: &Piece) -> bool {
+        self.explained && piece.start > 0
     }
 }
 
@@ -61,6 +75,8 @@ pub struct LabelledBatch {
     pub batch: Batch,
     /// `[batch]`, or `[batch · seq]` for a language model, of an encoder-decoder of its target; −100 = ignored.
     pub labels: Vec<i64>,
+    /// Whether each of them is of a rationale; empty where there are none.
+    pub rationale: Vec<bool>,
     /// What losses are divided by.
     pub counts: StepCounts,
     /// How a model of the next token reads the batch.
@@ -94,7 +110,7 @@ impl Examples {
     /// Tokens of each.
     pub fn lengths(&self) -> &[u32] {
         match &self.kind {
-            ExampleKind::Next(sequences) => &sequences.lengths,
+            ExampleKind::Next(sequences) | ExampleKind::Target { sequences, .. } => &sequences.lengths,
             _ => self.rows.lengths(),
         }
     }
@@ -108,11 +124,13 @@ impl Examples {
             ExampleKind::Labels => {
                 let batch = self.rows.batch(positions, self.pad_token_id, self.max_length)?;
                 let labels = batch.labels.clone();
-                Ok(LabelledBatch::new(batch, labels, Reading::Plain))
+                Ok(LabelledBatch::new(batch, labels, Vec::new(), Reading::Plain))
             }
             ExampleKind::Hidden(masking) => self.hidden(masking, positions, pass),
             ExampleKind::Next(sequences) => self.next(sequences, positions),
-            ExampleKind::Target { decoder_start_token_id } => self.target(positions, *decoder_start_token_id),
+            ExampleKind::Target { decoder_start_token_id, sequences } => {
+                self.target(sequences, positions, *decoder_start_token_id)
+            }
         }
     }
 
@@ -126,7 +144,7 @@ impl Examples {
             let chosen = masking.mask(&mut ids[..length], position as u64, pass);
             labels[..length].copy_from_slice(&chosen);
         }
-        Ok(LabelledBatch::new(batch, labels, Reading::Plain))
+        Ok(LabelledBatch::new(batch, labels, Vec::new(), Reading::Plain))
     }
 
     fn next(&self, sequences: &Sequences, positions: &[usize]) -> Result<LabelledBatch, TrainError> {
@@ -145,7 +163,11 @@ impl Examples {
             sequence_length,
             ..
         } = batch;
-        // Each token stands where it is predicted: one place to the left.
+        let rationale = match sequences.explained {
+            true => flags(&pieces, sequence_length, |piece| sequences.is_rationale(piece)),
+            false => Vec::new(),
+        };
+        // Each token stands where it is predicted: one place to the left, within its piece.
         let mut shifted = Vec::with_capacity(labels.len());
         for row in labels.chunks(sequence_length.max(1)) {
             shifted.extend(row.iter().skip(1).chain([&IGNORED_LABEL]));
@@ -160,20 +182,26 @@ impl Examples {
             sequence_length,
         };
         let reading = if packed { Reading::Packed { position_ids, segment_ids } } else { Reading::Causal };
-        Ok(LabelledBatch::new(batch, shifted, reading))
+        Ok(LabelledBatch::new(batch, shifted, rationale, reading))
     }
 
-    fn target(&self, positions: &[usize], start: u32) -> Result<LabelledBatch, TrainError> {
+    /// The prompts and targets of rows: all labels, then all rationales.
+    fn target(
+        &self,
+        sequences: &Sequences,
+        positions: &[usize],
+        start: u32,
+    ) -> Result<LabelledBatch, TrainError> {
+        let rows = || positions.iter().filter_map(|&at| sequences.pieces.get(at)).flatten();
+        let (rationales, labels): (Vec<Piece>, Vec<Piece>) =
+            rows().partition(|piece| sequences.is_rationale(piece));
+        let pieces = [labels.as_slice(), &rationales].concat();
+        let labels_first = labels.len();
+        let numbers: Vec<usize> = (0..pieces.len()).collect();
         let padding = padding(self.pad_token_id, self.max_length);
-        let batch = collate_seq2seq(positions, &mut |position| self.rows.read(position), &padding)?;
+        let batch = collate_seq2seq(&numbers, &mut |number| self.rows.read_piece(pieces[number]), &padding)?;
         let Seq2SeqBatch {
-            input_ids,
-            attention_mask,
-            labels,
-            rows,
-            batch_size,
-            source_length,
-            target_length,
+            input_ids, attention_mask, labels, batch_size, source_length, target_length, ..
         } = batch;
         let mut decoder = Vec::with_capacity(labels.len());
         for row in labels.chunks(target_length.max(1)) {
@@ -186,19 +214,24 @@ impl Examples {
             input_ids,
             attention_mask,
             labels: vec![IGNORED_LABEL; batch_size],
-            rows,
+            rows: pieces.iter().map(|piece| piece.row).collect(),
             batch_size,
             sequence_length: source_length,
         };
         let reading = Reading::Decoder { input_ids: decoder, length: target_length };
-        Ok(LabelledBatch::new(batch, labels, reading))
+        let of_rationale = |place: usize| place >= labels_first * target_length;
+        let rationale = match sequences.explained {
+            true => (0..labels.len()).map(of_rationale).collect(),
+            false => Vec::new(),
+        };
+        Ok(LabelledBatch::new(batch, labels, rationale, reading))
     }
 }
 
 impl LabelledBatch {
-    fn new(batch: Batch, labels: Vec<i64>, reading: Reading) -> Self {
-        let counts = StepCounts::of_batch(&batch, &labels);
-        Self { batch, labels, counts, reading }
+    fn new(batch: Batch, labels: Vec<i64>, rationale: Vec<bool>, reading: Reading) -> Self {
+        let counts = StepCounts::of_batch(&batch, &labels, &rationale);
+        Self { batch, labels, rationale, counts, reading }
     }
 
     /// The tokens on a device.
@@ -232,10 +265,23 @@ impl LabelledBatch {
     pub fn targets<'a>(&'a self, label_smoothing: f64, device: &'a Device) -> Targets<'a> {
         Targets {
             labels: &self.labels,
+            rationale: &self.rationale,
             attention_mask: &self.batch.attention_mask,
             shape: [self.batch.batch_size, self.batch.sequence_length],
             label_smoothing,
             device,
         }
     }
+}
+
+/// For each place of a batch whether `flag` holds for its piece; `false` for padding.
+fn flags(sequences: &[&[Piece]], width: usize, flag: impl Fn(&Piece) -> bool) -> Vec<bool> {
+    let mut flags = Vec::with_capacity(sequences.len() * width);
+    for (row, pieces) in (1..).zip(sequences) {
+        for piece in *pieces {
+            flags.resize(flags.len() + piece.len, flag(piece));
+        }
+        flags.resize(row * width, false);
+    }
+    flags
 }

@@ -15,6 +15,7 @@ pub mod error;
 pub mod evaluate;
 pub mod events;
 pub mod examples;
+mod explain;
 pub mod fingerprint;
 mod finished_model;
 mod generator;

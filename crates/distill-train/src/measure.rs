@@ -4,15 +4,18 @@ use crate::answers::{Answer, Answering, score};
 use crate::error::TrainError;
 use crate::evaluate::{Batching, guess_tokens, predict_unless};
 use crate::examples::{ExampleKind, Examples};
+use crate::explain::{Explained, Explaining};
 use crate::prepare::Prepared;
 use crate::report::{AnswerReport, Report};
 use crate::rows::Rows;
-use crate::tasks::{Generate, Seq2SeqTask, Task};
+use crate::tasks::{Generate, RationaleTask, Seq2SeqTask, Task};
 use crate::trainer::LoopSettings;
-use distill_data::seeded_subset;
 use distill_data::tokenizer::Tokenizer;
-use distill_eval::{ClassificationReport, Predictions};
+use distill_data::{Layout, seeded_subset};
+use distill_eval::answers::Compare;
+use distill_eval::{ClassificationReport, ExplainedAnswer, Predictions, RationaleReport};
 use distill_models::{Model, ModelConfig};
+use distill_recipe::RationaleTable;
 use std::sync::atomic::AtomicBool;
 
 /// What rows are measured for.
@@ -35,6 +38,8 @@ pub(crate) enum Written {
     Nothing,
     Labels(Predictions),
     Answers(Vec<Answer>),
+    /// With how they are held against labels.
+    Explained(Vec<Explained>, Compare),
 }
 
 /// What measuring takes besides the model, which is in training meanwhile.
@@ -42,6 +47,8 @@ pub(crate) struct Head {
     labels: Vec<String>,
     /// Prompts are answered so.
     answers: Option<Seq2SeqTask>,
+    /// Questions are answered and explained so.
+    explains: Option<(RationaleTask, RationaleTable)>,
     config: ModelConfig,
     tokenizer: Tokenizer,
     seed: u64,
@@ -51,11 +58,16 @@ impl Head {
     pub(crate) fn of(prepared: &Prepared, settings: &LoopSettings) -> Self {
         let answers = match &prepared.task {
             Task::Seq2Seq(task) => Some(task.clone()),
-            Task::Classification(_) | Task::MaskedLanguageModeling(_) | Task::LanguageModeling(_) => None,
+            _ => None,
+        };
+        let explains = match &prepared.task {
+            Task::Rationale(task) => prepared.recipe.rationale.clone().map(|table| (task.clone(), table)),
+            _ => None,
         };
         Self {
             labels: settings.labels.clone(),
             answers,
+            explains,
             config: prepared.loaded.config.clone(),
             tokenizer: prepared.tokenizer.clone(),
             seed: settings.seed,
@@ -80,7 +92,10 @@ impl Head {
             let report = ClassificationReport::from_predictions(&found, &self.labels)?;
             return Ok((Report::Classification(Box::new(report)), Written::Labels(found)));
         }
-        let Some(task) = self.answers.as_ref().filter(|task| task.answers(on.use_)) else {
+        if let Some((task, table)) = &self.explains {
+            return self.explain(task, table, interrupt, plain.as_ref(), on, batching, progress);
+        }
+        let Some(task) = self.answers.as_ref().filter(|task| task.generate.asks(on.use_)) else {
             let tokens = guess_tokens(interrupt, plain.as_ref(), on.examples, batching, progress)?;
             let tokens = tokens.of_bytes(on.rows.learnt_bytes());
             return Ok((Report::LanguageModel(tokens), Written::Nothing));
@@ -104,15 +119,57 @@ impl Head {
         let texts = score(&answers)?;
         Ok((Report::Generation(Box::new(AnswerReport { texts, tokens })), Written::Answers(answers)))
     }
+
+    #[expect(clippy::too_many_arguments, reason = "those of `measure`, and the two tables of the task")]
+    fn explain(
+        &self,
+        task: &RationaleTask,
+        table: &RationaleTable,
+        interrupt: &AtomicBool,
+        model: &dyn Model,
+        on: Measured<'_>,
+        batching: Batching,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(Report, Written), TrainError> {
+        let tokens = guess_tokens(interrupt, model, on.examples, batching, &mut |_| {})?;
+        let tokens = tokens.of_bytes(on.rows.learnt_bytes());
+        let writes = task.generate.asks(on.use_);
+        if !writes && table.choices.is_none() {
+            return Ok((Report::LanguageModel(tokens), Written::Nothing));
+        }
+        let layout = on.rows.source.language.as_ref().map_or(Layout::Decoder, |language| language.layout);
+        let explaining = Explaining {
+            config: &self.config,
+            tokenizer: &self.tokenizer,
+            precision: batching.precision,
+            batch_size: batching.batch_size,
+            max_length: batching.max_length,
+            layout,
+            task,
+            table,
+            write: writes,
+            rationales: if on.use_ == Use::Test { task.rationale_rows } else { 0 },
+        };
+        let all = on.rows.len();
+        let positions = match (on.use_, task.validation_rows) {
+            (Use::Validation, Some(most)) => seeded_subset(all, most, self.seed),
+            _ => (0..all).collect(),
+        };
+        let answers = explaining.answer(model, on.rows, &positions, interrupt, progress)?;
+        let compare = task.compare(table.choices.is_some());
+        let plain: Vec<ExplainedAnswer> = answers.iter().map(|one| one.answer.clone()).collect();
+        let report = RationaleReport::new(&plain, compare, tokens)?;
+        Ok((Report::Rationale(Box::new(report)), Written::Explained(answers, compare)))
+    }
 }
 
-impl Seq2SeqTask {
+impl Generate {
     /// Whether prompts of these rows are answered.
-    fn answers(&self, use_: Use) -> bool {
-        match self.generate {
-            Generate::Always => true,
-            Generate::Test => use_ == Use::Test,
-            Generate::Never => false,
+    fn asks(self, use_: Use) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Test => use_ == Use::Test,
+            Self::Never => false,
         }
     }
 }

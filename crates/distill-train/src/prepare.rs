@@ -155,7 +155,7 @@ pub fn prepare(
         Projection::new(widths[0], widths[1], recipe.seed, &device.clone().autodiff())
     });
     let masking = match &task {
-        Task::Classification(_) | Task::LanguageModeling(_) | Task::Seq2Seq(_) => None,
+        Task::Classification(_) | Task::LanguageModeling(_) | Task::Seq2Seq(_) | Task::Rationale(_) => None,
         Task::MaskedLanguageModeling(task) => {
             let masking = Masking::new(&tokenizer, task.mlm_probability, recipe.seed);
             Some(masking.ok_or_else(|| TrainError::Unusable {
@@ -254,7 +254,7 @@ fn written_by(recipe: &Recipe, folder: Option<&Path>) -> Result<ModelTask, Train
         (_, None) => None,
     };
     let tasks = architecture.map_or(&[][..], |architecture| architecture.tasks);
-    let answers = recipe.task.name == "seq2seq";
+    let answers = matches!(recipe.task.name.as_str(), "seq2seq" | "rationale");
     Ok(if answers && tasks.contains(&TaskKind::Seq2SeqLm) {
         ModelTask::Seq2SeqLm
     } else {
@@ -449,8 +449,12 @@ fn check_fit(recipe: &Recipe, tokenizer: &Tokenizer, encoder: &dyn EncoderConfig
 
 /// Refuses a metric of written texts where no validation prompt is answered.
 fn check_answered(recipe: &Recipe, task: &Task, metric: ChosenMetric) -> Result<(), TrainError> {
-    let Task::Seq2Seq(task) = task else { return Ok(()) };
-    if task.generate == Generate::Always || !matches!(metric, ChosenMetric::Generation(_)) {
+    let answered = match (task, metric) {
+        (Task::Seq2Seq(task), ChosenMetric::Generation(_)) => task.generate == Generate::Always,
+        (Task::Rationale(task), ChosenMetric::Rationale(_)) => task.answers_validation(recipe),
+        _ => true,
+    };
+    if answered {
         return Ok(());
     }
     let message = format!("`{}` measures answers, and no validation prompt is answered", metric.name());
@@ -565,6 +569,13 @@ impl Prepared {
         let packing = match &self.task {
             Task::LanguageModeling(task) => task.packing,
             Task::Seq2Seq(task) => task.packing,
+            Task::Rationale(_) => {
+                let explained = |rows: &TokenizedRows| pieces_of(rows, Parts::All);
+                return Ok(Examples {
+                    max_length: 2 * self.recipe.data.max_length,
+                    ..self.of_kind(rows, explained)?
+                });
+            }
             Task::Classification(_) | Task::MaskedLanguageModeling(_) => false,
         };
         if !packing {
@@ -588,7 +599,11 @@ impl Prepared {
         };
         let stride = stride.unwrap_or(max_length).min(max_length - 1);
         let documents = self.reads_documents();
+        let explained = matches!(self.task, Task::Rationale(_));
         self.of_kind(rows, |rows| {
+            if explained {
+                return pieces_of(rows, Parts::Labels);
+            }
             if documents {
                 let windows = windows(rows.lengths(), max_length, stride)?;
                 return Ok(windows.into_iter().map(|window| vec![window]).collect());
@@ -608,11 +623,17 @@ impl Prepared {
         rows: TokenizedRows,
         sequences: impl FnOnce(&TokenizedRows) -> Result<Vec<Vec<Piece>>, TrainError>,
     ) -> Result<Examples, TrainError> {
+        let explained = matches!(self.task, Task::Rationale(_));
+        let sequences = |rows: &TokenizedRows| {
+            let sequences = Sequences::new(sequences(rows)?);
+            Ok::<_, TrainError>(Arc::new(if explained { sequences.explained() } else { sequences }))
+        };
         let kind = match (&self.masking, &self.loaded.config.task) {
             (Some(masking), _) => ExampleKind::Hidden(masking.clone()),
-            (None, ModelTask::CausalLm) => ExampleKind::Next(Arc::new(Sequences::new(sequences(&rows)?))),
+            (None, ModelTask::CausalLm) => ExampleKind::Next(sequences(&rows)?),
             (None, ModelTask::Seq2SeqLm) => ExampleKind::Target {
                 decoder_start_token_id: self.loaded.config.encoder.decoder_start_token_id().unwrap_or(0),
+                sequences: sequences(&rows)?,
             },
             (None, ModelTask::Classification { .. } | ModelTask::MaskedLm) => ExampleKind::Labels,
         };
@@ -628,4 +649,25 @@ impl Prepared {
     pub fn pad_token_id(&self) -> u32 {
         self.tokenizer.pad_token_id().or(self.loaded.config.encoder.pad_token_id()).unwrap_or(0)
     }
+}
+
+/// Which pairs of rationale rows are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    All,
+    Labels,
+}
+
+/// The pairs of each row: the label's, and the rationale's where there is one.
+fn pieces_of(rows: &TokenizedRows, parts: Parts) -> Result<Vec<Vec<Piece>>, TrainError> {
+    let pieces = |row| {
+        let tokens = rows.read(row)?;
+        let Some(second) = RowEncoder::second_pair(&tokens) else {
+            return Ok(vec![Piece::whole(row, tokens.len())]);
+        };
+        let label = Piece::whole(row, second);
+        let rationale = Piece { start: second, ..Piece::whole(row, tokens.len() - second) };
+        Ok(if parts == Parts::All { vec![label, rationale] } else { vec![label] })
+    };
+    (0..rows.len()).map(pieces).collect()
 }

@@ -4,14 +4,15 @@ use crate::error::TrainError;
 use crate::events::{Event, Observer};
 use crate::record::DataFile;
 use crate::rows::{LanguageSource, Rows, Source};
-use crate::tasks::Task;
+use crate::tasks::{RationaleTask, Task};
 use distill_data::hub::Download;
 use distill_data::{
-    Answers, Column, DataError, DataSpec, Field, Format, LabelMap, LabelSource, LabelStart, LanguageScan,
-    LanguageSpec, Layout, RowKind, Scan, Template, TextUnit, fetch, scan_classification, scan_language_rows,
-    scan_texts, seeded_subset, stratified_split,
+    Agreement, Answers, Column, DataError, DataSpec, Field, Format, LabelMap, LabelSource, LabelStart,
+    LanguageScan, LanguageSpec, Layout, RationaleFields, RowKind, Scan, Template, TextUnit, fetch,
+    scan_classification, scan_language_rows, scan_texts, seeded_subset, stratified_split,
 };
-use distill_recipe::{DataFormat, DataTable, Recipe};
+use distill_eval::answers::Compare;
+use distill_recipe::{DataFormat, DataTable, RationaleMode, RationaleTable, Recipe, WrongRationales};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ pub(crate) fn read_data(
     let start = table.labels_start.map(|start| if start == 0 { LabelStart::Zero } else { LabelStart::One });
     let infer = match task {
         Task::Classification(task) => Some(LabelSource::Infer { names: task.labels.as_deref(), start }),
-        Task::MaskedLanguageModeling(_) | Task::LanguageModeling(_) | Task::Seq2Seq(_) => None,
+        _ => None,
     };
     let reading = Reading { recipe, task, layout };
     let train = reading.source(&table.train, infer, "train", &mut files, observer)?;
@@ -131,7 +132,7 @@ impl Reading<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Source, TrainError> {
         let table = &self.recipe.data;
-        let Some(kind) = row_kind(self.recipe, self.task)? else {
+        let Some(kind) = self.row_kind(used_as)? else {
             return read_source(sources, table, labels, used_as, files, observer);
         };
         let data = fetch(&data_spec(sources, table)?, &mut |download| download_event(download, observer))?;
@@ -149,6 +150,72 @@ impl Reading<'_> {
         files.extend(data_files(&scan, used_as));
         let language = Some(LanguageSource { spec: spec.clone(), bytes, layout: self.layout });
         Ok(Source { spec: spec.data, scan, language })
+    }
+}
+
+impl Reading<'_> {
+    fn row_kind(&self, used_as: &str) -> Result<Option<RowKind>, TrainError> {
+        match (self.task, &self.recipe.rationale) {
+            (Task::Rationale(task), Some(table)) => {
+                let fields = rationale_fields(self.recipe, task, table, self.layout, used_as == "train")?;
+                Ok(Some(RowKind::Rationale(Box::new(fields))))
+            }
+            _ => row_kind(self.recipe, self.task),
+        }
+    }
+}
+
+/// What a row of the task `rationale` is made of. Held-out files need no rationales, and are measured by the right label.
+fn rationale_fields(
+    recipe: &Recipe,
+    task: &RationaleTask,
+    table: &RationaleTable,
+    layout: Layout,
+    learnt: bool,
+) -> Result<RationaleFields, TrainError> {
+    let field = |key: &str, text: &str| {
+        Template::parse(text).map(Field::Template).map_err(|error| {
+            TrainError::from(recipe.faults(vec![recipe.fault_at(
+                &format!("rationale.{key}"),
+                error.to_string(),
+                Some("name columns in braces, as in `\"predict: {question}\"`".to_owned()),
+            )]))
+        })
+    };
+    let optional = |key: &str, text: &Option<String>, read: bool| {
+        text.as_deref().filter(|_| read).map(|text| field(key, text)).transpose()
+    };
+    let mode = table.mode;
+    let gold = table.gold.as_deref().unwrap_or(&table.label);
+    let drop = table.wrong_rationales == WrongRationales::Drop;
+    let argued = optional("teacher_label", &table.teacher_label, learnt && drop)?;
+    let explained = mode != RationaleMode::LabelOnly;
+    Ok(RationaleFields {
+        label_prompt: field("label_prompt", &table.label_prompt)?,
+        label: field("label", if learnt { &table.label } else { gold })?,
+        rationale_prompt: optional(
+            "rationale_prompt",
+            &table.rationale_prompt,
+            mode == RationaleMode::MultiTask,
+        )?,
+        rationale: optional("rationale", &table.rationale, learnt && explained)?,
+        gold: field("gold", gold)?,
+        argued: argued.map(|argued| (argued, agreement(task.compare(table.choices.is_some())))),
+        choices: table.choices.as_ref().map(column_of),
+        separator: if layout == Layout::Decoder { table.separator.clone() } else { String::new() },
+        marker: (mode == RationaleMode::SingleTask).then(|| table.answer_marker.clone()),
+    })
+}
+
+fn agreement(compare: Compare) -> Agreement {
+    match compare {
+        Compare::Expression => {
+            Agreement { name: "expression", agrees: |one, other| Compare::Expression.agrees(one, other, &[]) }
+        }
+        // Both are choices as they are written.
+        Compare::Text | Compare::Choice => {
+            Agreement { name: "text", agrees: |one, other| Compare::Text.agrees(one, other, &[]) }
+        }
     }
 }
 
@@ -176,7 +243,7 @@ fn row_kind(recipe: &Recipe, task: &Task) -> Result<Option<RowKind>, TrainError>
     let target = field(&table.target, &table.target_template, "target")?;
     let messages = table.messages.as_ref().map(column_of);
     match task {
-        Task::Classification(_) | Task::MaskedLanguageModeling(_) => Ok(None),
+        Task::Classification(_) | Task::MaskedLanguageModeling(_) | Task::Rationale(_) => Ok(None),
         Task::LanguageModeling(_) => match (prompt, messages) {
             (Some(prompt), _) if target.is_some() => Ok(Some(RowKind::Pair { prompt, target })),
             (Some(_), _) => Err(fault(

@@ -3,13 +3,14 @@
 
 use crate::computing::{NoBf16, knows_bf16};
 use crate::error::TrainError;
-use crate::objectives::{Level, LossConfig, OBJECTIVES, method_losses, usual_losses};
+use crate::objectives::{Level, LossConfig, OBJECTIVES, explained_losses, method_losses, usual_losses};
 use crate::report::{ChosenMetric, MetricSet, OBJECTIVE};
 use crate::tasks::{TASKS, Task};
 use distill_eval::metrics;
 use distill_models::ARCHITECTURES;
 use distill_recipe::{
-    ComponentSchema, Device, Document, Fault, Faults, LOSSES, Node, Recipe, Value, did_you_mean, stages,
+    ComponentSchema, Device, Document, Fault, Faults, LOSSES, Node, RationaleMode, Recipe, Value,
+    did_you_mean, stages,
 };
 use std::path::{Path, PathBuf};
 
@@ -118,7 +119,12 @@ pub fn task_of(recipe: &Recipe) -> Result<Task, TrainError> {
 /// # Errors
 /// [`TrainError::Recipe`] with what is wrong with a loss.
 pub fn losses_of(recipe: &Recipe, level: Level) -> Result<Vec<LossConfig>, TrainError> {
-    let Some(distill) = &recipe.distill else { return Ok(usual_losses(level)) };
+    let Some(distill) = &recipe.distill else {
+        return Ok(match &recipe.rationale {
+            Some(table) if table.mode == RationaleMode::MultiTask => explained_losses(table.weight),
+            _ => usual_losses(level),
+        });
+    };
     if let Some(method) = distill.table.method {
         return Ok(method_losses(method, level, distill.table.temperature));
     }
@@ -143,7 +149,11 @@ pub fn losses_of(recipe: &Recipe, level: Level) -> Result<Vec<LossConfig>, Train
 pub fn metric_of(recipe: &Recipe, task: &Task, head_learns: bool) -> Result<ChosenMetric, TrainError> {
     let set = task.metrics();
     let Some(name) = recipe.train.metric_for_best_model.as_deref() else {
-        let usual = if set == MetricSet::Classification { "accuracy" } else { "loss" };
+        let usual = match task {
+            Task::Classification(_) => "accuracy",
+            Task::Rationale(task) if task.answers_validation(recipe) => "accuracy",
+            _ => "loss",
+        };
         let usual = if head_learns { usual } else { OBJECTIVE };
         return Ok(ChosenMetric::by_name(usual, set).unwrap_or(ChosenMetric::Objective));
     };
@@ -169,6 +179,7 @@ fn own_faults(document: &Document) -> Vec<Fault> {
     faults.extend(metric_fault(root));
     faults.extend(early_stopping_fault(root));
     faults.extend(bf16_fault(root));
+    faults.extend(rationale_fault(root));
     for key in ["data.train", "data.validation", "data.test", "distill.transfer_data"] {
         file_faults(root, key, &mut faults);
     }
@@ -190,6 +201,10 @@ fn metric_fault(root: &Node) -> Option<Fault> {
         MetricSet::Generation => (
             metrics::names(metrics::GENERATION_METRICS).chain(of_tokens()).collect(),
             metrics::did_you_mean(metrics::GENERATION_METRICS, name),
+        ),
+        MetricSet::Rationale => (
+            metrics::names(metrics::RATIONALE).chain(["loss", "perplexity"]).collect(),
+            metrics::did_you_mean(metrics::RATIONALE, name),
         ),
         MetricSet::Classification => (
             metrics::names(metrics::CLASSIFICATION).collect(),
@@ -215,6 +230,22 @@ fn early_stopping_fault(root: &Node) -> Option<Fault> {
     }
     let message = "`early_stopping_patience` needs validation rows, and there are none";
     Some(root.fault_at(KEY, message).with_help("set `validation_fraction` or `validation` in `[data]`"))
+}
+
+/// `[rationale]` and its task need each other.
+fn rationale_fault(root: &Node) -> Option<Fault> {
+    let kind = root.at("task.kind")?;
+    match (kind.as_str()? == "rationale", root.get("rationale")) {
+        (true, None) => {
+            let help = "write `[rationale]` with `label_prompt = \"predict: {question}\"` and `label = \"{answer}\"`";
+            Some(root.fault_at("task.kind", "the task `rationale` needs a `[rationale]`").with_help(help))
+        }
+        (false, Some(table)) => {
+            let message = "`[rationale]` belongs to the task `rationale`";
+            Some(Fault::new(message, table.key_label()).with_help("write `kind = \"rationale\"` in `[task]`"))
+        }
+        _ => None,
+    }
 }
 
 /// bf16 on a device that is named and does not know it; what `auto` stands for is found later.

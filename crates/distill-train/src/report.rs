@@ -1,6 +1,8 @@
 //! What an evaluation finds, and the metric that chooses by it.
 
-use distill_eval::{ClassificationReport, GenerationReport, LanguageModelReport, Metric, metrics};
+use distill_eval::{
+    ClassificationReport, GenerationReport, LanguageModelReport, Metric, RationaleReport, metrics,
+};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -16,12 +18,16 @@ pub enum MetricSet {
     LanguageModel,
     /// Written texts, and their tokens.
     Generation,
+    /// Answers, their rationales, and the tokens of labels.
+    Rationale,
 }
 
 /// What an evaluation finds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Report {
+    /// Of a model that explains its answers.
+    Rationale(Box<RationaleReport>),
     /// Of a classifier.
     Classification(Box<ClassificationReport>),
     /// Of a model that answers prompts.
@@ -86,6 +92,16 @@ impl Report {
                     ("perplexity", tokens.perplexity),
                 ]
             }
+            Self::Rationale(report) => {
+                let optional = [
+                    ("accuracy_by_token", report.accuracy_by_token),
+                    ("written_accuracy", report.written_accuracy),
+                    ("contradictions", report.contradictions),
+                ];
+                let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
+                let loss = ("loss", report.label_tokens.loss);
+                std::iter::once(("accuracy", report.accuracy)).chain(optional).chain([loss]).collect()
+            }
             Self::Losses(report) => vec![(OBJECTIVE, report.objective)],
         }
     }
@@ -100,6 +116,8 @@ pub enum ChosenMetric {
     LanguageModel(Metric<LanguageModelReport>),
     /// A metric of written texts.
     Generation(Metric<GenerationReport>),
+    /// A metric of explained answers.
+    Rationale(Metric<RationaleReport>),
     /// What training minimises.
     Objective,
 }
@@ -111,6 +129,7 @@ impl ChosenMetric {
             Self::Classification(metric) => metric.name,
             Self::LanguageModel(metric) => metric.name,
             Self::Generation(metric) => metric.name,
+            Self::Rationale(metric) => metric.name,
             Self::Objective => OBJECTIVE,
         }
     }
@@ -122,6 +141,8 @@ impl ChosenMetric {
             (Self::LanguageModel(metric), Report::LanguageModel(report)) => (metric.value)(report),
             (Self::LanguageModel(metric), Report::Generation(report)) => (metric.value)(&report.tokens),
             (Self::Generation(metric), Report::Generation(report)) => (metric.value)(&report.texts),
+            (Self::LanguageModel(metric), Report::Rationale(report)) => (metric.value)(&report.label_tokens),
+            (Self::Rationale(metric), Report::Rationale(report)) => (metric.value)(report),
             (Self::Objective, Report::Losses(report)) => report.objective,
             _ => f64::NAN,
         }
@@ -133,6 +154,7 @@ impl ChosenMetric {
             Self::Classification(metric) => metric.improves(value, best),
             Self::LanguageModel(metric) => metric.improves(value, best),
             Self::Generation(metric) => metric.improves(value, best),
+            Self::Rationale(metric) => metric.improves(value, best),
             Self::Objective => value < best,
         }
     }
@@ -149,6 +171,7 @@ impl ChosenMetric {
             MetricSet::Generation => {
                 metrics::generation_by_name(name).map(Self::Generation).or_else(of_tokens)
             }
+            MetricSet::Rationale => metrics::rationale_by_name(name).map(Self::Rationale).or_else(of_tokens),
         }
     }
 }

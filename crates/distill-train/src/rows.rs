@@ -163,6 +163,7 @@ fn text_of(parts: &RowParts) -> String {
         RowParts::Pair { prompt, targets } => {
             [prompt.as_str(), targets.first().map_or("", String::as_str)].join(" ")
         }
+        RowParts::Rationale(row) => [row.prompt.as_str(), &row.target].join(" "),
         RowParts::Chat(messages) => {
             messages.iter().map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n")
         }

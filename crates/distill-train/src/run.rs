@@ -7,6 +7,7 @@ use crate::error::TrainError;
 use crate::evaluate::{Batching, measure_losses};
 use crate::events::{Event, Observer};
 use crate::examples::Examples;
+use crate::explain::{write_explained, write_report};
 use crate::fingerprint::{differences, fingerprint, recipe_fingerprint};
 use crate::measure::{Head, Measured, Use, Written};
 use crate::more_text::add_copies;
@@ -20,7 +21,9 @@ use crate::prepare::{Prepared, Shortage, prepare};
 use crate::record::{Metrics, RunRecord, RunSummary, StepCount, Timings, TrainMetrics, now};
 use crate::report::{ChosenMetric, Report};
 use crate::rows::{Rows, TokenizedRows};
-use crate::run_folder::{PREDICTIONS_FILE, RECIPE_FILE, RUN_FILE, RunFolder, Start, Status, check};
+use crate::run_folder::{
+    PREDICTIONS_FILE, RATIONALES_FILE, RECIPE_FILE, RUN_FILE, RunFolder, Start, Status, check,
+};
 use crate::schedule::Schedule;
 use crate::teacher::Teachers;
 use crate::trainer::{LoopEnd, LoopSettings, Measure, Trainer};
@@ -377,6 +380,11 @@ impl Run<'_> {
             Written::Nothing => {}
             Written::Labels(predictions) => write_predictions(&path, rows, &predictions, &settings.labels)?,
             Written::Answers(answers) => write_answers(&path, &answers)?,
+            Written::Explained(answers, compare) => {
+                write_explained(&path, &answers, compare)?;
+                let path = self.folder.path().join(RATIONALES_FILE);
+                write_report(&path, &self.record.name, &answers, compare)?;
+            }
         }
         Ok(report)
     }

@@ -15,6 +15,8 @@ pub const RUN_FILE: &str = "run.json";
 pub const METRICS_FILE: &str = "metrics.jsonl";
 /// A line for each row of the test set.
 pub const PREDICTIONS_FILE: &str = "predictions.jsonl";
+/// Answers and their rationales, for people.
+pub const RATIONALES_FILE: &str = "rationales.md";
 /// The recipe with every override and default.
 pub const RECIPE_FILE: &str = "recipe.toml";
 const CHECKPOINT_FOLDER: &str = "checkpoints";
@@ -27,6 +29,7 @@ const UNFINISHED: &[&str] = &[".partial-", ".writing-"];
 const WRITTEN: &[&str] = &[
     METRICS_FILE,
     PREDICTIONS_FILE,
+    RATIONALES_FILE,
     RECIPE_FILE,
     CHECKPOINT_FOLDER,
     CACHE_FOLDER,

@@ -139,6 +139,7 @@ impl Case<'_> {
         let needs = losses.needs();
         let targets = Targets {
             labels: &self.labels,
+            rationale: &[],
             attention_mask: &self.mask,
             shape: self.shape,
             label_smoothing: 0.0,
@@ -146,6 +147,7 @@ impl Case<'_> {
         };
         let [rows, length] = self.shape.map(|size| size as u64);
         let counts = StepCounts {
+            rationale_labels: 0,
             labels: self.labels.iter().filter(|&&label| label != -100).count() as u64,
             examples: rows,
             tokens: self.mask.iter().map(|&kept| u64::from(kept)).sum(),

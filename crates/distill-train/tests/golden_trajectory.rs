@@ -129,6 +129,7 @@ fn trajectory_on(spec: DeviceSpec) {
         // With dropout 0 a training pass must equal the reference's evaluation mode.
         let targets = Targets {
             labels: &reference.label[rows],
+            rationale: &[],
             attention_mask: &input.host_attention_mask,
             shape: input.shape,
             label_smoothing: 0.0,

@@ -101,8 +101,6 @@ pub const RATIONALE: &[Metric<RationaleReport>] = &[
     Metric::greater("accuracy", |report| report.accuracy),
     Metric::greater("accuracy_by_token", |report| report.accuracy_by_token.unwrap_or(f64::NAN)),
     Metric::greater("written_accuracy", |report| report.written_accuracy.unwrap_or(f64::NAN)),
-    Metric::less("loss", |report| report.label_tokens.loss),
-    Metric::less("perplexity", |report| report.label_tokens.perplexity),
 ];
 
 /// The metric of answers of that name; `eval_` before it is understood.

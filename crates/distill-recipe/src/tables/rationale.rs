@@ -178,7 +178,7 @@ mod tests {
     const LABEL: &str = "[rationale]\nlabel_prompt = \"predict: {q}\"\nlabel = \"{a}\"\n";
 
     fn read(keys: &str) -> Result<Recipe, String> {
-        let document = Document::parse("r.toml", &format!("{HEAD}{LABEL}{keys}"), &[]).expect("is TOML");
+        let document = Document::parse("r.toml", format!("{HEAD}{LABEL}{keys}"), &[]).expect("is TOML");
         Recipe::from_document(document, &[]).map_err(|faults| faults.to_string())
     }
 

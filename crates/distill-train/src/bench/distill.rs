@@ -308,6 +308,7 @@ impl Steps {
         let device = model.device();
         let targets = Targets {
             labels: &labels,
+            rationale: &[],
             attention_mask: &input.host_attention_mask,
             shape: input.shape,
             label_smoothing: 0.0,
@@ -315,6 +316,7 @@ impl Steps {
         };
         let [rows, length] = input.shape.map(|size| size as u64);
         let counts = StepCounts {
+            rationale_labels: 0,
             labels: rows,
             examples: rows,
             tokens: rows * length,

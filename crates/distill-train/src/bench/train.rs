@@ -228,6 +228,7 @@ impl Stepper<'_> {
         let device = model.device();
         let targets = Targets {
             labels: &labels,
+            rationale: &[],
             attention_mask: &input.host_attention_mask,
             shape: input.shape,
             label_smoothing: 0.0,

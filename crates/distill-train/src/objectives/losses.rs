@@ -156,6 +156,8 @@ impl Objective for Unread {
 pub struct StepCounts {
     /// Labels that are not −100.
     pub labels: u64,
+    /// Those of them that are of a rationale.
+    pub rationale_labels: u64,
     /// Texts.
     pub examples: u64,
     /// Tokens, padding not counted.
@@ -167,10 +169,12 @@ pub struct StepCounts {
 }
 
 impl StepCounts {
-    /// Those of a batch with these labels.
-    pub fn of_batch(batch: &Batch, labels: &[i64]) -> Self {
+    /// Those of a batch with these labels, some of them of rationales.
+    pub fn of_batch(batch: &Batch, labels: &[i64], rationale: &[bool]) -> Self {
         let (rows, length) = (batch.batch_size as u64, batch.sequence_length as u64);
+        let of_rationale = |(label, rationale): &(&i64, &bool)| **rationale && **label != IGNORED_LABEL;
         Self {
+            rationale_labels: labels.iter().zip(rationale).filter(of_rationale).count() as u64,
             labels: labels.iter().filter(|&&label| label != IGNORED_LABEL).count() as u64,
             examples: rows,
             tokens: batch.tokens() as u64,
@@ -183,6 +187,7 @@ impl StepCounts {
     pub fn plus(self, other: Self) -> Self {
         Self {
             labels: self.labels + other.labels,
+            rationale_labels: self.rationale_labels + other.rationale_labels,
             examples: self.examples + other.examples,
             tokens: self.tokens + other.tokens,
             cells: self.cells + other.cells,
@@ -194,6 +199,8 @@ impl StepCounts {
     pub fn of(&self, unit: Unit) -> u64 {
         match unit {
             Unit::Label => self.labels,
+            Unit::LabelToken => self.labels - self.rationale_labels,
+            Unit::RationaleToken => self.rationale_labels,
             Unit::Example => self.examples,
             Unit::Token => self.tokens,
             Unit::Cell => self.cells,

@@ -6,6 +6,7 @@
 mod attention;
 mod cosine;
 mod embeddings;
+mod explained;
 mod hard_labels;
 mod hidden_states;
 mod layer_map;
@@ -18,6 +19,7 @@ mod relations;
 mod soft_labels;
 mod token_rows;
 
+pub use explained::explained_losses;
 pub use layer_map::LayerMap;
 pub use losses::{Losses, Needs, StepCounts, WeightedObjective};
 pub use presets::{method_losses, usual_losses};
@@ -108,6 +110,8 @@ pub const OBJECTIVES: &[ObjectiveKind] = &[
     relations::KIND,
     masked_lm::KIND,
     next_token::KIND,
+    explained::LABEL,
+    explained::RATIONALE,
 ];
 
 /// The keys of a kind of loss, its `weight` among them.
@@ -212,6 +216,10 @@ pub trait Objective: fmt::Debug + Send + Sync {
 pub enum Unit {
     /// Labels that are not −100, of texts or of tokens.
     Label,
+    /// Those of them that are not of a rationale.
+    LabelToken,
+    /// Those of them that are of a rationale.
+    RationaleToken,
     /// Texts.
     Example,
     /// Tokens, padding not counted.
@@ -277,6 +285,8 @@ pub struct TeacherOutput {
 pub struct Targets<'a> {
     /// A label for each row of the logits; −100 = ignored.
     pub labels: &'a [i64],
+    /// Whether each of them is of a rationale; empty where there are none.
+    pub rationale: &'a [bool],
     /// 1 = token, 0 = padding: `[batch, seq]`.
     pub attention_mask: &'a [u8],
     /// Rows and columns.

@@ -3,11 +3,13 @@
 mod classification;
 mod language_modeling;
 mod masked_language_modeling;
+mod rationale;
 mod seq2seq;
 
 pub use classification::ClassificationTask;
 pub use language_modeling::LanguageModelingTask;
 pub use masked_language_modeling::MaskedLanguageModelingTask;
+pub use rationale::{AnswerKind, RationaleTask};
 pub use seq2seq::{Generate, Seq2SeqTask};
 
 use crate::objectives::Level;
@@ -25,6 +27,8 @@ pub enum Task {
     LanguageModeling(LanguageModelingTask),
     /// Prompts are answered.
     Seq2Seq(Seq2SeqTask),
+    /// Answers are written, and explained.
+    Rationale(RationaleTask),
 }
 
 impl Task {
@@ -33,7 +37,7 @@ impl Task {
         match self {
             Self::Classification(_) => Level::Sequence,
             Self::MaskedLanguageModeling(_) => Level::Token,
-            Self::LanguageModeling(_) | Self::Seq2Seq(_) => Level::NextToken,
+            Self::LanguageModeling(_) | Self::Seq2Seq(_) | Self::Rationale(_) => Level::NextToken,
         }
     }
 
@@ -43,6 +47,7 @@ impl Task {
             Self::Classification(_) => MetricSet::Classification,
             Self::MaskedLanguageModeling(_) | Self::LanguageModeling(_) => MetricSet::LanguageModel,
             Self::Seq2Seq(_) => MetricSet::Generation,
+            Self::Rationale(_) => MetricSet::Rationale,
         }
     }
 }
@@ -91,5 +96,12 @@ pub const TASKS: &[TaskKind] = &[
         metrics: MetricSet::Generation,
         schema: seq2seq::schema,
         parse: seq2seq::parse,
+    },
+    TaskKind {
+        name: "rationale",
+        level: Level::NextToken,
+        metrics: MetricSet::Rationale,
+        schema: rationale::schema,
+        parse: rationale::parse,
     },
 ];
