@@ -11,6 +11,7 @@ use thiserror::Error;
 mod dice;
 pub mod support_tickets;
 pub mod village_stories;
+pub mod word_problems;
 
 /// The seed of the committed files.
 pub const SEED: u64 = 42;
@@ -19,8 +20,11 @@ pub const SEED: u64 = 42;
 pub type Generate = fn(seed: u64) -> GeneratedDataset;
 
 /// Every generator, by the name of its data set.
-pub const DATASETS: &[(&str, Generate)] =
-    &[("support_tickets", support_tickets::generate), ("village_stories", village_stories::generate)];
+pub const DATASETS: &[(&str, Generate)] = &[
+    ("support_tickets", support_tickets::generate),
+    ("village_stories", village_stories::generate),
+    ("word_problems", word_problems::generate),
+];
 
 /// A data set in memory, as its files are to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
