@@ -158,7 +158,7 @@ fn tracked<O: FlexOp<N>, C: CheckpointStrategy, const N: usize>(
             let (output, saved) = op.record(inputs, roles);
             prepared.finish(saved, output)
         }
-        OpsKind::UnTracked(prepared) => prepared.finish(op.forward(inputs).0),
+        OpsKind::UnTracked(prepared) => prepared.finish(op.predict(inputs)),
     }
 }
 

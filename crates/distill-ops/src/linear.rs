@@ -129,6 +129,8 @@ mod fused {
     struct Saved {
         x: Input,
         weight: FlexTensor,
+        /// Whether the weight stays as it is, so that it is worth keeping packed.
+        frozen: bool,
         /// `[rows, inputs]`
         shape: [usize; 2],
     }
@@ -146,16 +148,31 @@ mod fused {
 
     impl Linear {
         /// `x · weightᵀ`, onto the bias.
-        fn product(&self, x: &FlexTensor, weight: &FlexTensor, onto: Onto<'_>) -> FlexTensor {
+        fn product(
+            &self,
+            x: &FlexTensor,
+            weight: &FlexTensor,
+            role_of_weight: Role,
+            onto: Onto<'_>,
+        ) -> FlexTensor {
+            if self.stays_packed(role_of_weight) {
+                return self.prediction(x, weight, onto);
+            }
             let (x, weight) = (matrix(x), self.right(weight));
             tensor_of(product(self.precision, x, weight, onto, self.activated()), [x.rows, weight.columns])
         }
 
-        /// [`Self::product`] of a model that only predicts: its weights stay, packed.
+        /// [`Self::product`] of a weight that stays as it is, packed.
         fn prediction(&self, x: &FlexTensor, weight: &FlexTensor, onto: Onto<'_>) -> FlexTensor {
             let (x, weight_matrix) = (matrix(x), self.right(weight));
             let packed = packed_weight(self.precision, weight, weight_matrix);
             tensor_of(product_packed(x, &packed, onto, self.activated()), [x.rows, weight_matrix.columns])
+        }
+
+        /// Whether a weight is kept packed between steps, once for either pass: in bf16, where both copies together are
+        /// as long as the weight. In f32 they would be twice as long, and packing is a smaller part of a product.
+        fn stays_packed(&self, role_of_weight: Role) -> bool {
+            role_of_weight == Role::Constant && self.precision == Precision::Bf16
         }
 
         /// The weight as the right operand of a product with the input, `[inputs, outputs]`.
@@ -172,26 +189,30 @@ mod fused {
 
         fn save(&self, x: FlexTensor, weight: FlexTensor, role_of_weight: Role) -> Saved {
             let shape = [0, 1].map(|axis| dims(&x)[axis]);
+            let frozen = self.stays_packed(role_of_weight);
             let x = match (self.curve, role_of_weight, self.layout) {
                 (None, Role::Constant, _) => Input::Dropped,
                 (None, Role::Parameter, Layout::OutIn) => Input::Packed(packed_input(self.precision, &x)),
                 _ => Input::Plain(x),
             };
-            Saved { x, weight, shape }
+            Saved { x, weight, frozen, shape }
         }
 
         /// The gradients of `x` (`grad · weight`) and of the weight (`gradᵀ · x`).
         fn gradients(&self, saved: &Saved, grad: &FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
-            let (right, grad) = (self.right(&saved.weight), matrix(grad));
+            let (back, grad) = (self.right(&saved.weight).transposed(), matrix(grad));
             let dx = wanted[0].then(|| {
                 let slope = match (self.curve, &saved.x) {
                     (Some(curve), Input::Plain(x)) => Activated::Slope(curve, matrix(x)),
                     _ => Activated::No,
                 };
-                tensor_of(
-                    product(self.precision, grad, right.transposed(), Onto::Nothing, slope),
-                    saved.shape,
-                )
+                let dx = if saved.frozen {
+                    let packed = packed_weight(self.precision, &saved.weight, back);
+                    product_packed(grad, &packed, Onto::Nothing, slope)
+                } else {
+                    product(self.precision, grad, back, Onto::Nothing, slope)
+                };
+                tensor_of(dx, saved.shape)
             });
             let dweight = wanted[1].then(|| {
                 let sum = match (&saved.x, self.layout) {
@@ -227,7 +248,7 @@ mod fused {
 
         fn record(&self, inputs: [FlexTensor; 2], roles: [Role; 2]) -> (FlexTensor, Saved) {
             let [x, weight] = inputs.map(in_order);
-            let y = self.product(&x, &weight, Onto::Nothing);
+            let y = self.product(&x, &weight, roles[1], Onto::Nothing);
             (y, self.save(x, weight, roles[1]))
         }
 
@@ -250,7 +271,7 @@ mod fused {
 
         fn record(&self, inputs: [FlexTensor; 3], roles: [Role; 3]) -> (FlexTensor, Saved) {
             let [x, weight, bias] = inputs.map(in_order);
-            let y = self.product(&x, &weight, Onto::Bias(values(&bias)));
+            let y = self.product(&x, &weight, roles[1], Onto::Bias(values(&bias)));
             (y, self.save(x, weight, roles[1]))
         }
 

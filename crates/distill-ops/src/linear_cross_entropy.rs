@@ -90,6 +90,8 @@ fn plain_token_losses(
 
 #[cfg(feature = "flex")]
 mod fused {
+    use std::sync::Arc;
+
     use burn::backend::flex::FlexTensor;
     use burn::tensor::{Tensor, TensorData};
 
@@ -166,12 +168,18 @@ mod fused {
             &self,
             [hidden, table]: [FlexTensor; 2],
             bias: Option<FlexTensor>,
-            wanted: [bool; 3],
+            learns: [bool; 3],
         ) -> (FlexTensor, Gradients) {
             let (hidden, table, bias) = (in_order(hidden), in_order(table), bias.map(in_order));
             let args = self.arguments(&hidden, &table, bias.as_ref());
-            let packed = PackedRight::new(self.precision, args.table.transposed());
-            let found = linear_cross_entropy(&args, &packed, wanted);
+            // In bf16 a table that does not learn stays packed, as the weights of dense layers do.
+            let stays = !learns[1] && self.precision == Precision::Bf16;
+            let pack = |b| match stays {
+                true => packed_weight(self.precision, &table, b),
+                false => Arc::new(PackedRight::new(self.precision, b)),
+            };
+            let packed = pack(args.table.transposed());
+            let found = linear_cross_entropy(&args, &packed, || pack(args.table), learns);
             let gradients = [
                 found.dhidden.map(|values| like(&hidden, values)),
                 found.dtable.map(|values| like(&table, values)),
@@ -185,7 +193,7 @@ mod fused {
             let (hidden, table, bias) = (in_order(hidden), in_order(table), bias.map(in_order));
             let args = self.arguments(&hidden, &table, bias.as_ref());
             let packed = packed_weight(self.precision, &table, args.table.transposed());
-            tensor_of(vec![linear_cross_entropy(&args, &packed, [false; 3]).sum as f32], [1])
+            tensor_of(vec![linear_cross_entropy(&args, &packed, || unreachable!("no gradient"), [false; 3]).sum as f32], [1])
         }
     }
 

@@ -54,25 +54,26 @@ pub(crate) fn packed_input(precision: Precision, x: &FlexTensor) -> Arc<PackedRi
     })
 }
 
-/// Packed weights by the address of what was packed.
-type Weights = HashMap<usize, (Source, Arc<PackedRight>)>;
+/// Packed weights by the address of what was packed and the stride of its rows as they were read, which is another one
+/// for a weight and for the same weight transposed.
+type Weights = HashMap<[usize; 2], (Source, Arc<PackedRight>)>;
 
-/// The weights of models that only predict.
+/// The weights of models that only predict, and those that stay as they are while others learn.
 static WEIGHTS: LazyLock<Mutex<Weights>> = LazyLock::new(Mutex::default);
 
-/// `weight`, seen as `b`, `[inputs, outputs]`, as the right operand of a prediction; kept as long as the weight lives.
+/// `weight`, seen as `b`, as the right operand of products; kept as long as the weight lives.
 pub(crate) fn packed_weight(precision: Precision, weight: &FlexTensor, b: Matrix<'_>) -> Arc<PackedRight> {
     let source = Source::new(precision, weight, b);
-    let address = values(weight).as_ptr() as usize;
+    let key = [values(weight).as_ptr() as usize, b.row_stride];
     let mut weights = WEIGHTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((known, packed)) = weights.get(&address)
+    if let Some((known, packed)) = weights.get(&key)
         && known.is(&source)
     {
         return packed.clone();
     }
     weights.retain(|_, (source, _)| source.memory.strong_count() > 0);
     let packed = Arc::new(PackedRight::new(precision, b));
-    weights.insert(address, (source, packed.clone()));
+    weights.insert(key, (source, packed.clone()));
     packed
 }
 
@@ -97,6 +98,21 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &packed(Precision::Bf16, a)));
         assert!(!Arc::ptr_eq(&first, &packed(Precision::F32, b)));
         assert!(!Arc::ptr_eq(&first, &packed(Precision::F32, &a.reshape([50, 40].into()))));
+    }
+
+    #[test]
+    fn a_weight_and_its_transpose_are_both_kept() {
+        for shape in [[40, 50], [40, 40], [1, 40], [40, 1]] {
+            let weight = tensor_of(numbers(shape[0] * shape[1], 3, 1.0), shape);
+            let packed = |b| packed_weight(Precision::Bf16, &weight, b);
+            let there = packed(matrix(&weight));
+            let back = packed(matrix(&weight).transposed());
+            assert!(!Arc::ptr_eq(&there, &back));
+            if shape[0] > 1 && shape[1] > 1 {
+                assert!(Arc::ptr_eq(&there, &packed(matrix(&weight))));
+                assert!(Arc::ptr_eq(&back, &packed(matrix(&weight).transposed())));
+            }
+        }
     }
 
     #[test]

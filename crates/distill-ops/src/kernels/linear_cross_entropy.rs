@@ -5,6 +5,8 @@
 //! words would keep 400 MB of logits, and as much of their gradients. As in the fused linear cross-entropy of Liger
 //! Kernel; Hsu et al. 2024, §3.2 (arXiv:2410.10989).
 
+use std::sync::Arc;
+
 use super::cross_entropy::{class_of, row_gradient, row_loss};
 use super::pieces::{each_piece, zeros};
 use super::product::{Activated, Matrix, Onto, PackedRight, add_product, product_packed};
@@ -49,13 +51,14 @@ pub(crate) struct LinearLoss {
 /// [`super::cross_entropy`] of `hidden · tableᵀ + bias`, and at once its gradients with respect to `hidden`, `table` and
 /// `bias`, as far as they are `wanted`.
 ///
-/// `packed` is the transposed table. The result is the same to the bit whatever the number of threads.
+/// `packed` is the transposed table, and `across` gives the table itself packed, where it is needed. The result is the same to the bit whatever the number of threads.
 ///
 /// # Panics
 /// If a slice does not fit its shape, or a label is neither a class nor ignored.
 pub(crate) fn linear_cross_entropy(
     args: &LinearLossArgs<'_>,
     packed: &PackedRight,
+    across: impl FnOnce() -> Arc<PackedRight>,
     wanted: [bool; 3],
 ) -> LinearLoss {
     let [hidden_wanted, table_wanted, bias_wanted] = wanted;
@@ -67,7 +70,7 @@ pub(crate) fn linear_cross_entropy(
         dtable: table_wanted.then(|| zeros(table.rows * width)),
         dbias: bias_wanted.then(|| vec![0.0; table.rows]),
     };
-    let across = hidden_wanted.then(|| PackedRight::new(precision, table));
+    let across = hidden_wanted.then(across);
     args.each_chunk(packed, |chunk| {
         let Chunk { rows, hidden, logits } = chunk;
         let each_row = rows.iter().zip(logits.chunks_exact_mut(table.rows));
@@ -208,7 +211,9 @@ mod tests {
     }
 
     fn run(args: &LinearLossArgs<'_>, wanted: [bool; 3]) -> LinearLoss {
-        linear_cross_entropy(args, &PackedRight::new(args.precision, args.table.transposed()), wanted)
+        let across = || Arc::new(PackedRight::new(args.precision, args.table));
+        let packed = PackedRight::new(args.precision, args.table.transposed());
+        linear_cross_entropy(args, &packed, across, wanted)
     }
 
     fn close(found: &[f32], expected: &[f32]) {
