@@ -23,6 +23,7 @@ pub mod marks;
 pub mod masking;
 pub mod order;
 pub mod packing;
+pub mod records;
 pub mod row_encoder;
 pub mod shuffle;
 pub mod source;
@@ -51,6 +52,7 @@ pub use language_source::{
 pub use masking::Masking;
 pub use order::{epoch_order, sequential_batches};
 pub use packing::{Cut, Piece, pack, windows};
+pub use records::{Record, read_records};
 pub use row_encoder::{Layout, RowEncoder};
 pub use source::{Column, DataSpec, fetch};
 pub use split::{Split, seeded_subset, stratified_split};
