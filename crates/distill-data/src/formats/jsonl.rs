@@ -20,6 +20,15 @@ pub(super) const FORMAT: FormatEntry =
     FormatEntry { name: "jsonl", extensions: &["jsonl", "ndjson", "json"], read };
 
 fn read(request: &Request<'_>, sink: &mut Sink<'_>) -> Result<(), DataError> {
+    read_objects(request, &mut |object, place| sink(row(object, place, request.columns)?))
+}
+
+/// Takes an object with the line on which it starts.
+type ObjectSink<'a> = dyn FnMut(Map<String, Value>, Place) -> Result<(), DataError> + 'a;
+
+/// Reads the objects of a file as they are, with all their keys; the columns of the request only tell
+/// an object of rows from a row.
+pub(crate) fn read_objects(request: &Request<'_>, sink: &mut ObjectSink<'_>) -> Result<(), DataError> {
     let mut input = open(request.path)?;
     let start = input.fill_buf().map_err(|error| DataError::io("read", request.path, error))?;
     if start.trim_ascii_start().first() == Some(&b'[') {
@@ -28,7 +37,7 @@ fn read(request: &Request<'_>, sink: &mut Sink<'_>) -> Result<(), DataError> {
     if is_object_of_rows(request)? {
         return read_whole(input, request, sink, |json, rows| json.deserialize_map(rows));
     }
-    read_lines(input, request.path, request.columns, sink)
+    read_object_lines(input, request.path, sink)
 }
 
 /// Whether a file that begins with `{` is one object with a row for each key, not an object a line.
@@ -86,6 +95,10 @@ pub fn read_lines(
     columns: &[Column],
     sink: &mut Sink<'_>,
 ) -> Result<(), DataError> {
+    read_object_lines(input, path, &mut |object, place| sink(row(object, place, columns)?))
+}
+
+fn read_object_lines(input: impl BufRead, path: &Path, sink: &mut ObjectSink<'_>) -> Result<(), DataError> {
     for_each_line(input, path, |number, line| {
         if line.trim().is_empty() {
             return Ok(());
@@ -99,7 +112,7 @@ pub fn read_lines(
                 return Err(DataError::Json { place, reason: reason(&error), hint });
             }
         };
-        sink(row(object, place, columns)?)
+        sink(object, place)
     })
 }
 
@@ -156,15 +169,15 @@ fn raw(value: Value) -> RawValue {
 fn read_whole<R: BufRead>(
     input: R,
     request: &Request<'_>,
-    sink: &mut Sink<'_>,
+    sink: &mut ObjectSink<'_>,
     visit: impl FnOnce(&mut Json<'_, R>, Rows<'_, '_>) -> serde_json::Result<()>,
 ) -> Result<(), DataError> {
     let line = Cell::new(1);
     let counted = BufReader::with_capacity(1, LineCounter { input, line: &line });
     let mut json = Deserializer::from_reader(counted);
     let mut fault = None;
-    let result =
-        visit(&mut json, Rows { line: &line, request, sink, fault: &mut fault }).and_then(|()| json.end());
+    let result = visit(&mut json, Rows { line: &line, path: request.path, sink, fault: &mut fault })
+        .and_then(|()| json.end());
     if let Some(fault) = fault {
         return Err(fault);
     }
@@ -205,16 +218,14 @@ impl<R: Read> Read for LineCounter<'_, R> {
 /// Hands on the elements of an array, or the values of an object, one by one, so that neither is ever held whole.
 struct Rows<'a, 'b> {
     line: &'a Cell<u64>,
-    request: &'a Request<'a>,
-    sink: &'a mut Sink<'b>,
+    path: &'a Path,
+    sink: &'a mut ObjectSink<'b>,
     fault: &'a mut Option<DataError>,
 }
 
 impl Rows<'_, '_> {
     fn take<E: serde::de::Error>(&mut self, line: u64, object: Map<String, Value>) -> Result<(), E> {
-        let place = Place::line(self.request.path, line);
-        let taken = row(object, place, self.request.columns).and_then(|row| (self.sink)(row));
-        taken.map_err(|error| {
+        (self.sink)(object, Place::line(self.path, line)).map_err(|error| {
             *self.fault = Some(error);
             E::custom("stopped")
         })

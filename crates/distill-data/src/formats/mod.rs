@@ -18,6 +18,7 @@ mod text_lines;
 mod tsv;
 
 pub use jsonl::read_lines as read_json_lines;
+pub(crate) use jsonl::read_objects;
 
 /// Every format, by name.
 pub const FORMATS: &[FormatEntry] = &[csv::FORMAT, tsv::FORMAT, jsonl::FORMAT, parquet::FORMAT, text::FORMAT];
@@ -158,6 +159,11 @@ impl Format {
     /// Name in recipes.
     pub fn name(self) -> &'static str {
         self.0.name
+    }
+
+    /// Whether rows are objects that may have keys of their own.
+    pub(crate) fn holds_objects(self) -> bool {
+        self == Self(&jsonl::FORMAT)
     }
 
     /// Reads a file row by row; see [`Reader`].
