@@ -1,7 +1,9 @@
 //! The logits of a head, which need not be computed to be learnt from.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use distill_ops::{CrossEntropy, TokenLoss, cross_entropy, linear_cross_entropy, linear_token_losses};
+use distill_ops::{
+    CrossEntropy, TokenLoss, VocabularyRows, cross_entropy, linear_cross_entropy, linear_token_losses,
+};
 
 /// What a head says of each row: numbers, or the hidden states that they would be computed of.
 ///
@@ -47,8 +49,20 @@ impl Logits {
         Self { rows: self.rows.autodiff(), output: self.output.map(|output| Box::new(lifted(*output))) }
     }
 
-    /// All of them, `[rows, classes]`.
-    pub(crate) fn tensor(&self) -> Tensor<2> {
+    /// The same for operations that look at some rows, or at some after the others.
+    pub fn rows(&self) -> VocabularyRows {
+        let rows = self.rows.clone();
+        match &self.output {
+            None => VocabularyRows::Logits(rows),
+            Some(output) => {
+                let OutputLayer { table, bias } = output.as_ref().clone();
+                VocabularyRows::Hidden { rows, table, bias }
+            }
+        }
+    }
+
+    /// All of them, `[rows, classes]`; those of a vocabulary are computed at every call.
+    pub fn tensor(&self) -> Tensor<2> {
         match &self.output {
             None => self.rows.clone(),
             Some(output) => distill_ops::linear(self.rows.clone(), output.table.clone(), output.bias.clone()),

@@ -1,8 +1,9 @@
 //! A student made from its teacher: its layers and head, or its embeddings alone.
 //!
 //! A student of the teacher's architecture and sizes takes the embeddings, chosen layers and the head as they are; Sanh
-//! et al. 2019, §3 (arXiv:1910.01108). One of another shape takes the embeddings, projected onto their principal
-//! directions where it is narrower; its layers are new.
+//! et al. 2019, §3 (arXiv:1910.01108); of an encoder-decoder the same ones in both halves. One of another shape takes the
+//! embeddings, projected onto their principal directions where it is narrower; its layers are new. A model that writes
+//! texts has a student of its layers alone; Shleifer and Rush 2020, §3.1 (arXiv:2010.13002).
 
 mod error;
 mod layer_choice;
@@ -13,7 +14,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::architecture::{Architecture, find};
+use crate::architecture::{Architecture, TaskKind, find};
 use crate::checkpoint::Checkpoint;
 use crate::pretrained::{LoadRequest, Loaded};
 use crate::weights::{GivenRows, HeadPolicy, LoadReport, Weights};
@@ -112,6 +113,9 @@ impl Plan {
                     student: architecture.model_type,
                 });
             }
+            None if (!same || !only_layers) && (writes(teacher.architecture) || writes(architecture)) => {
+                return Err(StudentError::NewLayersOfAWriter { teacher: teacher.architecture.model_type });
+            }
             None if !same || !only_layers => {
                 (with_new_layers(&teacher, architecture, &own, request)?, Start::Embeddings)
             }
@@ -181,7 +185,37 @@ impl Plan {
 }
 
 /// Where a checkpoint holds its layers, below the model's prefix.
-const LAYERS: [&str; 3] = ["encoder.layer.", "transformer.layer.", "encoder.albert_layer_groups."];
+const LAYERS: [&str; 7] = [
+    "encoder.layer.",
+    "transformer.layer.",
+    "encoder.albert_layer_groups.",
+    "layers.",
+    "h.",
+    "encoder.block.",
+    "decoder.block.",
+];
+
+/// Whether models of this architecture write texts.
+fn writes(architecture: &Architecture) -> bool {
+    [TaskKind::CausalLm, TaskKind::Seq2SeqLm].iter().any(|task| architecture.tasks.contains(task))
+}
+
+/// How many layers there are to choose from: of an encoder-decoder those of each half.
+fn choosable_layers(architecture: &Architecture, encoder: &dyn EncoderConfig) -> Result<usize, StudentError> {
+    let keys = encoder.to_json();
+    let number = |key: &str| keys.get(key).and_then(Value::as_u64).map(|number| number as usize);
+    let layers = number(architecture.config_key("num_hidden_layers"));
+    let layers = layers.unwrap_or_else(|| encoder.num_hidden_layers());
+    match number(DECODER_LAYERS) {
+        Some(decoder) if decoder != layers => Err(StudentError::UnequalHalves { encoder: layers, decoder }),
+        _ => Ok(layers),
+    }
+}
+
+/// Under which key an encoder-decoder has the layers of its second half.
+const DECODER_LAYERS: &str = "num_decoder_layers";
+/// Under which key some configurations name the kind of each layer.
+const LAYER_TYPES: &str = "layer_types";
 
 /// A model's sizes as a from-scratch table would give them.
 fn scratch_table(config: &ModelConfig) -> Map<String, Value> {
@@ -223,10 +257,11 @@ fn copied_layers(
     own: &Map<String, Value>,
     sizes: &Map<String, Value>,
 ) -> Result<Vec<usize>, StudentError> {
-    let available = teacher.encoder.num_hidden_layers();
+    let available = choosable_layers(teacher.architecture, teacher.encoder.as_ref())?;
     let mut table = own.clone();
     table.extend(sizes.clone());
-    let count = checked(teacher.architecture, &table, teacher.encoder.as_ref())?.num_hidden_layers();
+    checked(teacher.architecture, &table, teacher.encoder.as_ref())?;
+    let count = sizes.get("num_hidden_layers").and_then(Value::as_u64).map_or(available, |it| it as usize);
     let layers = match choice {
         Some(choice) => choice.resolve(available)?,
         None if count != available => {
@@ -260,6 +295,13 @@ fn with_copied_layers(
     let mut keys = teacher.keys.clone();
     let count = teacher.architecture.config_key("num_hidden_layers");
     keys.insert(count.to_owned(), json!(layers.len()));
+    if teacher.encoder.to_json().contains_key(DECODER_LAYERS) {
+        keys.insert(DECODER_LAYERS.to_owned(), json!(layers.len()));
+    }
+    if let Some(Value::Array(types)) = keys.get(LAYER_TYPES) {
+        let chosen = layers.iter().filter_map(|&layer| types.get(layer).cloned()).collect();
+        keys.insert(LAYER_TYPES.to_owned(), Value::Array(chosen));
+    }
     if let Some(groups) = shared_groups_of(teacher, layers) {
         keys.insert(GROUPS.to_owned(), json!(groups.len()));
     }

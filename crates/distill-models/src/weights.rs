@@ -277,9 +277,15 @@ impl Weights {
 }
 
 /// `name` with the number of its layer, or of its group of shared layers, replaced by what `layers` has in that place.
+///
+/// A table of relative positions stands in the first layer and belongs to all of them: it stays that of the first.
 fn renumber(name: &str, layers: &[usize]) -> String {
+    if name.contains("relative_attention_bias") {
+        return name.to_owned();
+    }
     let mut pieces: Vec<_> = name.split('.').map(str::to_owned).collect();
-    let number = pieces.iter().position(|piece| piece == "layer" || piece == "albert_layer_groups");
+    // The first of them: within a block of T5 `layer` is a part.
+    let number = pieces.iter().position(|piece| LAYER_LISTS.contains(&piece.as_str()));
     if let Some(piece) = number.and_then(|place| pieces.get_mut(place + 1))
         && let Some(layer) = piece.parse::<usize>().ok().and_then(|n| layers.get(n))
     {
@@ -287,6 +293,9 @@ fn renumber(name: &str, layers: &[usize]) -> String {
     }
     pieces.join(".")
 }
+
+/// What checkpoints call the list of their layers.
+const LAYER_LISTS: [&str; 5] = ["layer", "albert_layer_groups", "layers", "h", "block"];
 
 /// Constants that old versions of Transformers stored among the weights.
 fn is_buffer(name: &str) -> bool {

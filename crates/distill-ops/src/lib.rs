@@ -15,6 +15,7 @@ mod cuda_driver;
 #[cfg(feature = "flex")]
 mod curve;
 mod device;
+mod divergence;
 mod dropout;
 mod embedding;
 #[cfg(feature = "flex")]
@@ -46,6 +47,7 @@ pub use attention::{AttentionBias, AttentionOutput, Scores, attention, scaled_at
 pub use cosine::cosine_distance;
 pub use cross_entropy::{CrossEntropy, IGNORED_LABEL, cross_entropy};
 pub use device::{DeviceError, DeviceSpec, describe, resolve, threads};
+pub use divergence::{Divergence, LikeliestClasses, TeacherRows, VocabularyRows, divergence_sum};
 pub use dropout::Dropout;
 pub use embedding::embedding;
 pub use forward_kl::forward_kl;

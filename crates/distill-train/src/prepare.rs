@@ -6,7 +6,7 @@ use crate::events::{Event, Observer};
 use crate::examples::{ExampleKind, Examples, Sequences};
 use crate::label_order::{label_order, reorder_head};
 use crate::more_text::check_namer;
-use crate::objectives::{Level, LossConfig, Losses, Pair, Projection, Unfit};
+use crate::objectives::{Level, LossConfig, Losses, Pair, Projection, Unfit, reads_teacher_logits};
 use crate::parameter_groups::GroupRules;
 use crate::plan::{disk_need, encoder_size, memory_need};
 use crate::read_data::read_data;
@@ -141,7 +141,7 @@ pub fn prepare(
     let (mut loaded, student) =
         read_model(recipe, folder.as_deref(), &tokenizer, model_task, &device, observer)?;
     let same_tokens_needed = level != Level::Sequence;
-    let needs_logits = loss_configs.iter().any(|config| config.kind == SOFT_LABELS);
+    let needs_logits = loss_configs.iter().any(|config| reads_teacher_logits(config.kind));
     let teachers =
         prepare_teachers(recipe, level, &names, &tokenizer, needs_logits, &loaded.config, observer)?;
     if let Some(order) = head_order(recipe, student.as_ref(), teachers.first(), &names) {
@@ -237,17 +237,6 @@ pub fn prepare(
 
 /// What a model that writes texts is: an encoder-decoder, or a decoder.
 fn written_by(recipe: &Recipe, folder: Option<&Path>) -> Result<ModelTask, TrainError> {
-    let fault = |key: &str, message: &str, help: &str| {
-        let fault = recipe.fault_at(key, message.to_owned(), Some(help.to_owned()));
-        TrainError::from(recipe.faults(vec![fault]))
-    };
-    if recipe.teacher.is_some() {
-        return Err(fault(
-            "teacher",
-            "models that write texts do not learn from teachers yet",
-            "remove `[teacher]`, `[student]` and `[distill]`, and name the model in `[model]`",
-        ));
-    }
     let architecture = match (&recipe.model, folder) {
         (ModelTable::Scratch(component), _) => find(&component.name).ok(),
         (_, Some(folder)) => Some(ModelConfig::read(folder)?.architecture),
@@ -284,9 +273,6 @@ fn check_adapters(recipe: &Recipe, folder: Option<&Path>) -> Result<(), TrainErr
         _ => Ok(()),
     }
 }
-
-/// The loss that looks at the logits of teachers.
-const SOFT_LABELS: &str = "soft_labels";
 
 /// Whether any of the losses learns from texts without a label.
 fn uses_transfer(configs: &[LossConfig]) -> bool {

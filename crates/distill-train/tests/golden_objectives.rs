@@ -178,7 +178,7 @@ fn output(logits: Tensor<2>) -> ModelOutput {
 }
 
 fn of_logits(logits: Tensor<2>) -> TeacherOutput {
-    TeacherOutput { logits: vec![(1.0, logits)], output: None }
+    TeacherOutput { logits: vec![(1.0, Logits::computed(logits))], output: None }
 }
 
 #[test]
@@ -249,6 +249,55 @@ fn golden_soft_labels_of_tokens() {
         check_loss(&golden, name, &loss);
         golden.check_gradient(name, "student_logits", &student, &mut loss.backward());
     }
+}
+
+/// Checks a divergence of next tokens, the case's only loss.
+fn check_divergence(golden: &Golden, name: &str, losses: &str) {
+    for device in devices().into_iter().map(Device::autodiff) {
+        let student = golden.rows(&format!("{name}.student_logits"), &device).require_grad();
+        let [rows, vocab] = student.dims();
+        let any = encoder(8, 1, 1, vocab);
+        let (mask, shape) = golden.mask(name);
+        // What is learnt is what is not padding; which token it is does not matter.
+        let labels = mask.iter().map(|&kept| if kept == 0 { -100 } else { 1 }).collect();
+        let case = Case {
+            losses: losses.to_owned(),
+            level: Level::NextToken,
+            student: any.as_ref(),
+            teacher: any.as_ref(),
+            labels,
+            mask: vec![1; rows],
+            shape,
+            device: &device,
+        };
+        let teacher = of_logits(golden.rows(&format!("{name}.teacher_logits"), &device));
+        let loss = case.loss(&output(student.clone()), teacher, None);
+        check_loss(golden, name, &loss);
+        golden.check_gradient(name, "student_logits", &student, &mut loss.backward());
+    }
+}
+
+#[test]
+fn golden_forward_and_reverse_kl() {
+    let Some(golden) = golden() else { return };
+    for name in ["forward_kl", "reverse_kl"] {
+        check_divergence(&golden, name, &format!("{{ kind = \"{name}\" }}"));
+    }
+    // At T = 1 soft labels are the forward divergence.
+    check_divergence(&golden, "forward_kl", "{ kind = \"soft_labels\", temperature = 1.0 }");
+}
+
+#[test]
+fn golden_jsd() {
+    let Some(golden) = golden() else { return };
+    let names = golden.cases.as_object().expect("cases").keys().filter(|name| name.starts_with("jsd"));
+    let mut checked = 0;
+    for name in names {
+        let beta = golden.number(name, "beta");
+        check_divergence(&golden, name, &format!("{{ kind = \"jsd\", beta = {beta:?} }}"));
+        checked += 1;
+    }
+    assert!(checked >= 2, "{checked} cases");
 }
 
 #[test]

@@ -87,6 +87,26 @@ pub enum StudentError {
         /// The teacher's value.
         teacher: String,
     },
+    /// A student of a model that writes texts with layers of its own.
+    #[error(
+        "a student of `{teacher}`, which writes texts, has layers of its teacher and its sizes: choose them by `layers`, \
+         and leave out other sizes; or begin a model of its own by `path` or `architecture` in `[student]`, without `init`"
+    )]
+    NewLayersOfAWriter {
+        /// `model_type` of the teacher.
+        teacher: &'static str,
+    },
+    /// An encoder-decoder whose layers cannot be chosen by one list.
+    #[error(
+        "the teacher has {encoder} layers in its encoder and {decoder} in its decoder: layers are chosen alike in both \
+         halves, and need as many in each"
+    )]
+    UnequalHalves {
+        /// Layers of the encoder.
+        encoder: usize,
+        /// Layers of the decoder.
+        decoder: usize,
+    },
     /// Embeddings can be projected onto fewer numbers, not onto more.
     #[error("`{key}` must be at most {teacher}, the width of the teacher's embeddings, found `{found}`")]
     Wider {

@@ -17,7 +17,7 @@ const BLOCK: usize = 4096;
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct SoftmaxRow {
     pub(super) max: f32,
-    sum: f64,
+    pub(super) sum: f64,
 }
 
 /// A summed loss, and what its backward needs.
@@ -209,7 +209,7 @@ pub(super) fn class_of(label: i64) -> usize {
     usize::try_from(label).unwrap_or_else(|_| panic!("`{label}` is not a class"))
 }
 
-for_each_isa! { fn softmax_row(logits: &[f32], scale: f32) -> SoftmaxRow = softmax_row_body }
+for_each_isa! { pub(super) fn softmax_row(logits: &[f32], scale: f32) -> SoftmaxRow = softmax_row_body }
 for_each_isa! { fn sum_of_differences(logits: &[f32], max: f32) -> f64 = sum_of_differences_body }
 for_each_isa! {
     /// `share · exp(logits − max) − less`

@@ -161,7 +161,7 @@ impl LinearLossArgs<'_> {
 }
 
 /// Rows of a chunk.
-fn rows_at_once(vocab: usize) -> usize {
+pub(super) fn rows_at_once(vocab: usize) -> usize {
     let tasks = LOGITS_AT_ONCE / vocab.max(1) / ROWS;
     if tasks == 0 { ROWS } else { ROWS << tasks.ilog2() }
 }

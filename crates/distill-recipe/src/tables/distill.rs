@@ -27,9 +27,9 @@ const KEY: &str = "distill";
     "unlabeled": "transfer_data", "transfer": "transfer_data", "transfer_set": "transfer_data"
 }))]
 pub struct DistillTable {
-    /// A method of the literature, which stands for its losses: `soft_labels`, `distilbert`, `tinybert` or `minilm`; `distill plan` prints them.
+    /// A method of the literature, which stands for its losses: `soft_labels`, `distilbert`, `tinybert` or `minilm`; of models that write texts `soft_labels`, `forward_kl`, `reverse_kl` or `jsd`; `distill plan` prints them.
     pub method: Option<Method>,
-    /// Temperature of the method's soft labels; number above 0, default that of the method.
+    /// Temperature of the method's soft labels or divergence; number above 0, default that of the method.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub temperature: Option<f64>,
     /// The losses, each `{ kind = "...", weight = 1.0, ... }`; not together with `method`.
@@ -55,7 +55,7 @@ fn yes() -> bool {
 #[schemars(extend("x-aliases" = {
     "hinton": "soft_labels", "kd": "soft_labels", "logits": "soft_labels", "logit_kd": "soft_labels",
     "distil_bert": "distilbert", "tiny_bert": "tinybert", "minilm_v2": "minilm", "minilmv2": "minilm",
-    "mini_lm": "minilm"
+    "mini_lm": "minilm", "kl": "forward_kl", "minillm": "reverse_kl", "js": "jsd", "jensen_shannon": "jsd"
 }))]
 pub enum Method {
     /// Hinton et al. 2015.
@@ -66,6 +66,12 @@ pub enum Method {
     Tinybert,
     /// Wang et al. 2021.
     Minilm,
+    /// Hinton et al. 2015, token by token of a model that writes texts.
+    ForwardKl,
+    /// Gu et al. 2023, token by token of the data's texts.
+    ReverseKl,
+    /// Agarwal et al. 2023 on the data's texts.
+    Jsd,
 }
 
 impl Method {
@@ -76,6 +82,9 @@ impl Method {
             Self::Distilbert => "distilbert",
             Self::Tinybert => "tinybert",
             Self::Minilm => "minilm",
+            Self::ForwardKl => "forward_kl",
+            Self::ReverseKl => "reverse_kl",
+            Self::Jsd => "jsd",
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::optimizer::{Gradients, Optimizer, clip_factor, gradient_norm};
 use crate::parameter_groups::GroupRules;
 use crate::pass::{PassInput, PassSettings, pass};
 use burn::tensor::{Device, Tensor, TensorData};
-use distill_models::{Activations, ForwardOptions, Loaded, Model, ModelInput, Task};
+use distill_models::{Activations, ForwardOptions, Loaded, Logits, Model, ModelInput, Task};
 use distill_ops::{AdamW, DeviceSpec, Dropout, Precision, autocast, resolve};
 use distill_recipe::{DtypeChoice, Method};
 use serde::Serialize;
@@ -329,7 +329,7 @@ impl Steps {
                 let values = vec![0.5f32; labels.len() * self.classes];
                 let logits =
                     Tensor::from_data(TensorData::new(values, [labels.len(), self.classes]), &device);
-                Some(TeacherOutput { logits: vec![(1.0, logits)], output: None })
+                Some(TeacherOutput { logits: vec![(1.0, Logits::computed(logits))], output: None })
             }
             Answers::Live => {
                 let plain = self.teacher.device();
@@ -342,7 +342,7 @@ impl Steps {
                 );
                 let forward = || self.teacher.forward(&input, needs.teacher, &mut Dropout::off());
                 let output = autocast(self.precision, forward).lifted();
-                Some(TeacherOutput { logits: vec![(1.0, output.logits())], output: Some(output) })
+                Some(TeacherOutput { logits: vec![(1.0, output.logits.clone())], output: Some(output) })
             }
         };
         let settings = PassSettings { losses, precision: self.precision, activations: Activations::Keep };

@@ -7,8 +7,10 @@ mod attention;
 mod cosine;
 mod embeddings;
 mod explained;
+mod forward_kl;
 mod hard_labels;
 mod hidden_states;
+mod jsd;
 mod layer_map;
 mod losses;
 mod masked_lm;
@@ -16,7 +18,9 @@ mod next_token;
 mod presets;
 mod projection;
 mod relations;
+mod reverse_kl;
 mod soft_labels;
+mod token_divergence;
 mod token_rows;
 
 pub use explained::explained_losses;
@@ -26,7 +30,7 @@ pub use presets::{method_losses, usual_losses};
 pub use projection::{PROJECTION_PREFIX, Projection};
 
 use burn::tensor::{Device, Tensor};
-use distill_models::{EncoderConfig, ForwardOptions, ModelOutput};
+use distill_models::{EncoderConfig, ForwardOptions, Logits, ModelOutput};
 use distill_recipe::{Component, Fault};
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
@@ -112,6 +116,9 @@ pub const OBJECTIVES: &[ObjectiveKind] = &[
     next_token::KIND,
     explained::LABEL,
     explained::RATIONALE,
+    forward_kl::KIND,
+    reverse_kl::KIND,
+    jsd::KIND,
 ];
 
 /// The keys of a kind of loss, its `weight` among them.
@@ -155,6 +162,12 @@ impl<'a> Pair<'a> {
     /// The one teacher, token by token, of a loss that looks inside of it.
     fn inner_teacher(&self, kind: &str) -> Result<&'a dyn EncoderConfig, Unfit> {
         let teacher = self.any_teacher(kind)?;
+        if self.level == Level::NextToken {
+            return Err(Unfit::new(
+                format!("`{kind}` looks inside of encoders, and this task trains a model that writes texts"),
+                "use losses on what is written next: `forward_kl`, `reverse_kl`, `jsd` or `soft_labels`",
+            ));
+        }
         if self.teachers > 1 {
             return Err(Unfit::new(
                 format!("`{kind}` compares with the inside of one teacher, and there are {}", self.teachers),
@@ -168,6 +181,30 @@ impl<'a> Pair<'a> {
             ));
         }
         Ok(teacher)
+    }
+
+    /// Refuses two vocabularies that cannot be compared token by token.
+    fn same_vocabulary(&self, kind: &str) -> Result<(), Unfit> {
+        let teacher = self.any_teacher(kind)?;
+        if !self.same_tokens {
+            return Err(Unfit::new(
+                format!(
+                    "`{kind}` of a language model compares token by token, and student and teacher split texts differently"
+                ),
+                "use models that share a tokenizer",
+            ));
+        }
+        let (student, teacher) = (self.student.vocab_size(), teacher.vocab_size());
+        if student != teacher {
+            return Err(Unfit::new(
+                format!(
+                    "the teacher has {teacher} tokens in its vocabulary, the student has {student}: `{kind}` of a language \
+                     model compares them one by one"
+                ),
+                "use models that share a tokenizer and its vocabulary size",
+            ));
+        }
+        Ok(())
     }
 
     fn any_teacher(&self, kind: &str) -> Result<&'a dyn EncoderConfig, Unfit> {
@@ -209,6 +246,11 @@ pub trait Objective: fmt::Debug + Send + Sync {
     /// The loss *summed* over its units, `[1]`: the loop divides by those of the whole step, so that 4 micro-batches of 8
     /// give the gradient of one batch of 32.
     fn loss_sum(&self, outputs: &Outputs<'_>) -> Tensor<1>;
+}
+
+/// Whether losses of this kind look at the logits of teachers.
+pub fn reads_teacher_logits(kind: &str) -> bool {
+    [soft_labels::KIND, forward_kl::KIND, reverse_kl::KIND, jsd::KIND].iter().any(|known| known.name == kind)
 }
 
 /// What a loss is a mean over, counted over a whole step.
@@ -275,7 +317,7 @@ impl<'a> Outputs<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct TeacherOutput {
     /// Logits of each teacher with its weight; the weights sum to 1.
-    pub logits: Vec<(f64, Tensor<2>)>,
+    pub logits: Vec<(f64, Logits)>,
     /// Of the one teacher, where a loss looks inside of it.
     pub output: Option<ModelOutput>,
 }

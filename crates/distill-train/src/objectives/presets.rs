@@ -3,12 +3,15 @@
 use super::attention::{self, Attention};
 use super::cosine::{self, Cosine};
 use super::embeddings::{self, Embeddings};
+use super::forward_kl::{self, ForwardKl};
 use super::hard_labels::{self, HardLabels};
 use super::hidden_states::{self, HiddenStates};
+use super::jsd::{self, Jsd};
 use super::layer_map::LayerMap;
 use super::masked_lm::{self, MaskedLm};
 use super::next_token::{self, NextToken};
 use super::relations::{self, Relations};
+use super::reverse_kl::{self, ReverseKl};
 use super::soft_labels::{self, SoftLabels};
 use super::{Level, LossConfig};
 use distill_recipe::Method;
@@ -18,13 +21,15 @@ pub fn usual_losses(level: Level) -> Vec<LossConfig> {
     vec![labels(level, 1.0)]
 }
 
-/// The losses that a method stands for; `temperature` replaces that of its soft labels.
+/// The losses that a method stands for; `temperature` replaces that of its soft labels or divergence.
 ///
 /// - `soft_labels` (Hinton et al. 2015): 0.3 labels + 0.7 soft labels at T = 2.
 /// - `distilbert` (Sanh et al. 2019): 5 soft labels at T = 2 + 2 labels (of hidden tokens, for a language model) + 1 cosine.
 /// - `tinybert` (Jiao et al. 2020): attention + hidden states + embeddings; for a classifier also soft labels at T = 1,
 ///   which the paper has in a stage of their own.
 /// - `minilm` (Wang et al. 2021): relations; for a classifier also soft labels at T = 2, since the paper fine-tunes later.
+/// - `forward_kl`, `reverse_kl`, `jsd` of models that write texts: 0.5 of the divergence at T = 1 + 0.5 of the data's next
+///   tokens, as MiniLLM weighs both where it compares (Gu et al. 2023, §3.1, arXiv:2306.08543).
 pub fn method_losses(method: Method, level: Level, temperature: Option<f64>) -> Vec<LossConfig> {
     let soft = |weight: f64, usual: f64| {
         let temperature = temperature.unwrap_or(usual);
@@ -53,7 +58,23 @@ pub fn method_losses(method: Method, level: Level, temperature: Option<f64>) -> 
             losses.extend(of_classifier(soft(1.0, 2.0)));
             losses
         }
+        Method::ForwardKl => {
+            let loss =
+                ForwardKl { weight: 0.5, temperature: temperature.unwrap_or(1.0), position_decay: 1.0 };
+            vec![labels(level, 0.5), LossConfig::new(&forward_kl::KIND, loss)]
+        }
+        Method::ReverseKl => {
+            let loss =
+                ReverseKl { weight: 0.5, temperature: temperature.unwrap_or(1.0), position_decay: 1.0 };
+            vec![labels(level, 0.5), LossConfig::new(&reverse_kl::KIND, loss)]
+        }
+        Method::Jsd => vec![labels(level, 0.5), jensen_shannon(0.5, temperature)],
     }
+}
+
+fn jensen_shannon(weight: f64, temperature: Option<f64>) -> LossConfig {
+    let temperature = temperature.unwrap_or(1.0);
+    LossConfig::new(&jsd::KIND, Jsd { weight, temperature, beta: 0.5, position_decay: 1.0 })
 }
 
 fn labels(level: Level, weight: f64) -> LossConfig {

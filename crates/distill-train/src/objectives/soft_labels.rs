@@ -1,18 +1,17 @@
 //! The teacher's softened probabilities as targets; Hinton et al. 2015, §2 (arXiv:1503.02531).
 
+use super::token_divergence::{TokenDivergence, mixture};
 use super::token_rows::token_rows;
-use super::{
-    Level, Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, TeacherOutput, Unfit, Unit, one,
-};
-use burn::tensor::{Tensor, activation};
-use distill_ops::forward_kl;
+use super::{Level, Needs, Objective, ObjectiveConfig, ObjectiveKind, Outputs, Pair, Unfit, Unit, one};
+use burn::tensor::Tensor;
+use distill_ops::{Divergence, forward_kl};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The line of the registry.
 pub(super) const KIND: ObjectiveKind = ObjectiveKind::of::<SoftLabels>("soft_labels", true);
 
-/// `T² · KL(softmax(teacher / T) ‖ softmax(student / T))`, mean over texts, or over tokens of a language model.
+/// `T² · KL(softmax(teacher / T) ‖ softmax(student / T))`, mean over texts, over tokens of a masked language model, or over the tokens that a model that writes texts learns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("x-aliases" = { "T": "temperature", "tau": "temperature" }))]
@@ -33,24 +32,19 @@ fn two() -> f64 {
 
 impl ObjectiveConfig for SoftLabels {
     fn build(&self, pair: &Pair<'_>) -> Result<Box<dyn Objective>, Unfit> {
-        let teacher = pair.any_teacher(KIND.name)?;
-        if pair.level != Level::Sequence {
-            let (student, teacher) = (pair.student.vocab_size(), teacher.vocab_size());
-            if !pair.same_tokens {
-                return Err(Unfit::new(
-                    "`soft_labels` of a language model compares token by token, and student and teacher split texts \
-                     differently",
-                    "use models that share a tokenizer",
-                ));
+        match pair.level {
+            Level::Sequence => {
+                pair.any_teacher(KIND.name)?;
             }
-            if student != teacher {
-                return Err(Unfit::new(
-                    format!(
-                        "the teacher has {teacher} tokens in its vocabulary, the student has {student}: `soft_labels` \
-                         of a language model compares them one by one"
-                    ),
-                    "use models that share a tokenizer and its vocabulary size",
-                ));
+            Level::Token => pair.same_vocabulary(KIND.name)?,
+            Level::NextToken => {
+                let loss = TokenDivergence {
+                    divergence: Divergence::ForwardKl,
+                    temperature: self.temperature,
+                    factor: self.temperature.powi(2),
+                    position_decay: 1.0,
+                };
+                return loss.build(KIND.name, pair);
             }
         }
         Ok(Box::new(Softened { temperature: self.temperature, level: pair.level }))
@@ -85,18 +79,4 @@ impl Objective for Softened {
         };
         forward_kl(student, teacher, self.temperature) * self.temperature.powi(2)
     }
-}
-
-/// Logits whose softmax at this temperature is the weighted mean of the teachers' probabilities:
-/// `T · log Σ w · softmax(logits / T)`.
-fn mixture(teacher: &TeacherOutput, temperature: f64) -> Tensor<2> {
-    if let [(_, logits)] = teacher.logits.as_slice() {
-        return logits.clone();
-    }
-    let soft =
-        |(weight, logits): &(f64, Tensor<2>)| activation::softmax(logits.clone() / temperature, 1) * *weight;
-    let sum = teacher.logits.iter().map(soft).reduce(|sum, next| sum + next);
-    // A probability that underflows in every teacher has no logarithm.
-    let sum = sum.expect("the teachers were asked for their logits").clamp_min(f32::MIN_POSITIVE);
-    sum.log() * temperature
 }

@@ -10,7 +10,7 @@ use crate::objectives::{Needs, TeacherOutput};
 use crate::rows::{Rows, TokenizedRows};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use distill_data::sequential_batches;
-use distill_models::{ForwardOptions, Model, ModelInput, ModelOutput};
+use distill_models::{ForwardOptions, Logits, Model, ModelInput, ModelOutput};
 use distill_ops::{Dropout, Precision, autocast};
 use distill_recipe::CacheDtype;
 use std::cell::RefCell;
@@ -265,17 +265,17 @@ fn input_of(
 }
 
 impl Member {
-    /// Logits in the student's order of labels (those of a pass without them are empty), and what is inside, where it
-    /// is asked for.
+    /// Logits in the student's order of labels (those of a pass without them are empty; those of a vocabulary are not
+    /// computed yet), and what is inside, where it is asked for.
     fn answer(
         &self,
         positions: &[usize],
         batch: &LabelledBatch,
         asked: &Asked,
-    ) -> Result<(Tensor<2>, Option<ModelOutput>), TrainError> {
+    ) -> Result<(Logits, Option<ModelOutput>), TrainError> {
         let output = match &self.answers {
             Answers::Cached { rows, files } => {
-                return Ok((self.remembered(rows, files, positions, asked)?, None));
+                return Ok((Logits::computed(self.remembered(rows, files, positions, asked)?), None));
             }
             Answers::Live(model) => forward(model.as_ref(), &batch.input(&model.device()), asked),
             Answers::LiveOnOwnTokens { model, rows, pad_token_id } => {
@@ -284,8 +284,10 @@ impl Member {
             }
         };
         let output = output.lifted();
-        let logits = output.logits();
-        let logits = if asked.needs.teacher_logits { self.ordered(logits) } else { logits };
+        let logits = match &self.label_order {
+            Some(_) if asked.needs.teacher_logits => Logits::computed(self.ordered(output.logits())),
+            _ => output.logits.clone(),
+        };
         Ok((logits, asked.needs.inside_of_teacher().then_some(output)))
     }
 

@@ -9,7 +9,7 @@ use crate::read_model::model_folder;
 use burn::tensor::Device;
 use distill_data::tokenizer::Tokenizer;
 use distill_models::{HeadPolicy, LoadRequest, Model, ModelConfig, Task, load};
-use distill_recipe::{Recipe, TeacherTable};
+use distill_recipe::{ModelTable, Recipe, TeacherTable};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,11 +81,18 @@ pub fn prepare_teachers(
         let check = Check { recipe, table, key: &key, name: &member.path };
         let label_order = match level {
             Level::Sequence if needs_logits => check.label_order(&config, labels)?,
-            Level::Token | Level::NextToken if needs_logits => check.masked_lm(&config)?,
+            Level::Token if needs_logits => check.masked_lm(&config)?,
+            Level::NextToken => {
+                check.writes_alike(&config, student)?;
+                None
+            }
             _ => None,
         };
         let own = Tokenizer::load(&folder)?;
         let same = own.hash() == tokenizer.hash() || same_tokens(&own, tokenizer);
+        if level == Level::NextToken {
+            check.same_vocabulary(same, &config, student)?;
+        }
         prepared.push(PreparedTeacher {
             name: member.path.clone(),
             weight: member.weight / sum,
@@ -191,6 +198,67 @@ impl Check<'_> {
                      `[teacher]`",
                 ))
             }
+        }
+    }
+
+    /// What a student of the next token needs of its teacher: that it writes texts, and in the same way.
+    fn writes_alike(&self, teacher: &ModelConfig, student: &ModelConfig) -> Result<(), TrainError> {
+        if teacher.task == student.task {
+            return Ok(());
+        }
+        let is = |config: &ModelConfig| match config.task {
+            Task::CausalLm => "a decoder, which continues texts",
+            Task::Seq2SeqLm => "an encoder-decoder, which answers texts",
+            Task::MaskedLm => "a masked language model, which writes none",
+            Task::Classification { .. } => "a classifier, which writes none",
+        };
+        Err(self.fault(
+            format!(
+                "the teacher `{}` is {}; the student {} is {}",
+                self.name,
+                is(teacher),
+                self.student(),
+                is(student)
+            ),
+            "compare models of one sort: take another teacher, or another student",
+        ))
+    }
+
+    /// What a comparison of next tokens needs.
+    fn same_vocabulary(
+        &self,
+        same: bool,
+        teacher: &ModelConfig,
+        student: &ModelConfig,
+    ) -> Result<(), TrainError> {
+        let help = "next tokens are compared one by one: take models that share a tokenizer and its vocabulary, such as \
+                    those of one family, or make the student of its teacher by `init = \"from_teacher\"`";
+        if !same {
+            let message = format!(
+                "the teacher `{}` splits texts otherwise than the student {}",
+                self.name,
+                self.student()
+            );
+            return Err(self.fault(message, help));
+        }
+        let [of_teacher, of_student] = [teacher, student].map(|config| config.encoder.vocab_size());
+        if of_teacher == of_student {
+            return Ok(());
+        }
+        let message = format!(
+            "the teacher `{}` has {of_teacher} tokens in its vocabulary, the student {} has {of_student}",
+            self.name,
+            self.student()
+        );
+        Err(self.fault(message, help))
+    }
+
+    /// The student as the recipe names it.
+    fn student(&self) -> String {
+        match &self.recipe.model {
+            ModelTable::Pretrained { path } => format!("`{path}`"),
+            ModelTable::Scratch(_) => "that is made from scratch".to_owned(),
+            ModelTable::FromTeacher(_) => "that is made of its teacher".to_owned(),
         }
     }
 
