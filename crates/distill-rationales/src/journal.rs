@@ -80,9 +80,7 @@ impl Journal {
         if start == Start::Resume && output.exists() {
             return Err(RationaleError::OutputExists { path: output.to_owned() });
         }
-        let mut name = OsString::from(output.file_name().unwrap_or_default());
-        name.push(".partial");
-        let path = output.with_file_name(name);
+        let path = partial_path(output);
         let folder = folder_of(&path);
         std::fs::create_dir_all(folder).map_err(RationaleError::io("write", folder))?;
         let mut file = File::options()
@@ -191,6 +189,13 @@ impl Journal {
     }
 }
 
+/// Where the replies for `output` are.
+pub fn partial_path(output: &Path) -> PathBuf {
+    let mut name = OsString::from(output.file_name().unwrap_or_default());
+    name.push(".partial");
+    output.with_file_name(name)
+}
+
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -223,19 +228,27 @@ fn read(path: &Path, content: &[u8], expected: &Header) -> Result<BTreeMap<usize
 /// What replies were asked for with, where that is not what it is now.
 fn difference(before: &Header, now: &Header) -> Option<String> {
     if before.teacher != now.teacher {
-        let keys = |value: &Value| value.as_object().cloned().unwrap_or_default();
-        let (old, new) = (keys(&before.teacher), keys(&now.teacher));
-        let changed = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)));
-        let told: Vec<String> = changed
-            .filter(|key| old.get(*key) != new.get(*key))
-            .map(|key| {
-                let shown = |value: Option<&Value>| value.unwrap_or(&Value::Null).to_string();
-                format!("`{key}` = `{}`, which is `{}` now", shown(old.get(key)), shown(new.get(key)))
-            })
-            .collect();
+        let mut told = Vec::new();
+        differences("", &before.teacher, &now.teacher, &mut told);
         return Some(told.join(" and "));
     }
     (before.prompts != now.prompts).then(|| "other instructions or examples".to_owned())
+}
+
+/// Every value that differs, by its keys with points between them.
+fn differences(key: &str, before: &Value, now: &Value, told: &mut Vec<String>) {
+    match (before, now) {
+        _ if before == now => {}
+        (Value::Object(old), Value::Object(new)) => {
+            for name in old.keys().chain(new.keys().filter(|name| !old.contains_key(*name))) {
+                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                let value =
+                    |object: &serde_json::Map<String, Value>| object.get(name).cloned().unwrap_or_default();
+                differences(&key, &value(old), &value(new), told);
+            }
+        }
+        _ => told.push(format!("`{key}` = `{before}`, which is `{now}` now")),
+    }
 }
 
 #[cfg(test)]
@@ -320,6 +333,10 @@ mod tests {
         assert_eq!(
             other(json!({"model": "b", "t": 1}), "p"),
             "holds 1 replies that were asked for with `model` = `\"a\"`, which is `\"b\"` now and `t` = `null`, which is `1` now"
+        );
+        assert!(
+            other(json!({"model": "a", "generation": {"seed": 1}}), "p")
+                .contains("`generation` = `null`, which is `{")
         );
         assert!(other(json!({"model": "a"}), "q").ends_with("with other instructions or examples"));
         assert_eq!(open(&output).unwrap().replies().len(), 1, "nothing was lost by asking");
