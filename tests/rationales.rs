@@ -23,7 +23,7 @@ fn write_rows(folder: &Path) {
     let mut text = String::new();
     for row in 0..ROWS {
         let answer = if row % 4 == 3 { 5 } else { 4 };
-        let why = (row % 3 == 0).then(|| format!("Why {row}."));
+        let why = (row % 3 == 0).then_some("Why so.");
         let line = serde_json::json!({"question": format!("q{row}"), "answer": answer, "why": why});
         let _ = writeln!(text, "{line}");
     }
@@ -218,7 +218,7 @@ fn the_prompt_is_what_the_arguments_say() {
     assert!(shown.starts_with("rows      10\n"), "two serve as examples: {shown}");
     let hint = "Question: q1\nGo on.\n\nThe correct answer is: 4\n";
     assert!(shown.contains("[system]\nThink hard.\n") && shown.contains(hint), "{shown}");
-    assert_eq!(shown.matches("[assistant]\nWhy ").count(), 2, "{shown}");
+    assert_eq!(shown.matches("[assistant]\nWhy so.\nAnswer: ").count(), 2, "{shown}");
     assert!(server.requests().is_empty() && !folder.path().join("out.jsonl.partial").exists());
 
     write(

@@ -102,12 +102,18 @@ impl Journal {
         }
         let whole = content.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         let was_cut = whole < content.len();
+        let header =
+            Header { format: FORMAT.to_owned(), teacher: teacher.clone(), prompts: prompts.to_owned() };
+        let (before, replies) = read(&path, &content[..whole])?;
+        let whole = match before.and_then(|before| difference(&before, &header)) {
+            // Nothing is lost by beginning anew.
+            Some(_) if replies.is_empty() => 0,
+            Some(what) => return Err(RationaleError::Changed { path, what, replies: replies.len() }),
+            None => whole,
+        };
         let write = || RationaleError::io("write", &path);
         file.set_len(whole as u64).map_err(write())?;
         file.seek(SeekFrom::End(0)).map_err(write())?;
-        let header =
-            Header { format: FORMAT.to_owned(), teacher: teacher.clone(), prompts: prompts.to_owned() };
-        let replies = read(&path, &content[..whole], &header)?;
         let mut journal = Self { path, file, replies, was_cut };
         if whole == 0 {
             journal.append(&header)?;
@@ -203,10 +209,11 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-fn read(path: &Path, content: &[u8], expected: &Header) -> Result<BTreeMap<usize, Kept>, RationaleError> {
+/// The header, unless there is none yet, and the replies.
+fn read(path: &Path, content: &[u8]) -> Result<(Option<Header>, BTreeMap<usize, Kept>), RationaleError> {
     let fault = |line: usize, reason: String| RationaleError::Journal { path: path.to_owned(), line, reason };
     let mut lines = content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let Some(first) = lines.next() else { return Ok(BTreeMap::new()) };
+    let Some(first) = lines.next() else { return Ok((None, BTreeMap::new())) };
     let not_ours = || fault(1, "not a file of replies that `distill rationales` began".to_owned());
     let header: Header = serde_json::from_slice(first).map_err(|_| not_ours())?;
     if header.format != FORMAT {
@@ -219,10 +226,7 @@ fn read(path: &Path, content: &[u8], expected: &Header) -> Result<BTreeMap<usize
         let Line { row, prompt, text, finish_reason, usage } = line;
         replies.insert(row, Kept { prompt, reply: Reply { text, finish_reason, usage } });
     }
-    match difference(&header, expected) {
-        Some(what) => Err(RationaleError::Changed { path: path.to_owned(), what, replies: replies.len() }),
-        None => Ok(replies),
-    }
+    Ok((Some(header), replies))
 }
 
 /// What replies were asked for with, where that is not what it is now.
@@ -342,6 +346,17 @@ mod tests {
         assert_eq!(open(&output).unwrap().replies().len(), 1, "nothing was lost by asking");
         let anew = Journal::open(&output, &json!({"model": "b"}), "q", Start::Anew).unwrap();
         assert!(anew.replies().is_empty());
+    }
+
+    #[test]
+    fn without_a_reply_anything_may_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("out.jsonl");
+        drop(open(&output).unwrap());
+        let other = || Journal::open(&output, &json!({"model": "other"}), "q", Start::Resume);
+        other().unwrap().keep(0, "d".into(), reply("a")).unwrap();
+        assert_eq!(other().unwrap().replies().len(), 1);
+        assert!(open(&output).is_err());
     }
 
     #[test]

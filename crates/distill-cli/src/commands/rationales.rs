@@ -37,13 +37,13 @@ pub struct Rationales {
     /// The files have no header: columns are numbers from 0
     #[arg(long)]
     no_header: bool,
+    /// How the summary is written to stdout
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    format: Format,
     #[command(flatten)]
     output: OutputArguments,
     #[command(flatten)]
     prompt: PromptArguments,
-    /// How the summary is written to stdout
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
-    format: Format,
 }
 
 /// How a result is written.
@@ -135,6 +135,7 @@ impl Rationales {
         if self.output.keep == arguments::Keep::Correct && !rows.have_gold() {
             return Err(needs_gold("`--keep correct`").into());
         }
+        let compare = self.prompt.compare.map_or_else(|| usual_comparison(&rows), Compare::from);
         let rationale = self.prompt.example_rationale.as_str();
         let (drawn, examples) = match (&self.prompt.examples, self.prompt.shots) {
             (Some(path), shots) => {
@@ -150,10 +151,9 @@ impl Rationales {
                 examples.truncate(shots.unwrap_or(found));
                 (Vec::new(), examples)
             }
-            (None, Some(shots)) => drawn_examples(&rows, rationale, shots, self.prompt.seed)?,
+            (None, Some(shots)) => drawn_examples(&rows, rationale, shots, self.prompt.seed, compare)?,
             (None, None) => (Vec::new(), Vec::new()),
         };
-        let compare = self.prompt.compare.map_or_else(|| usual_comparison(&rows), Compare::from);
         Ok(Material { rows, compare, examples, drawn })
     }
 
