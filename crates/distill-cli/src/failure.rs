@@ -4,6 +4,7 @@ use crate::faults;
 use crate::terminal::Paint;
 use crate::terminal::table::fold;
 use distill_data::DataError;
+use distill_rationales::{RationaleError, TeacherError};
 use distill_recipe::Faults;
 use distill_train::TrainError;
 use serde_json::{Value, json};
@@ -184,6 +185,25 @@ impl From<Faults> for Failure {
 impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
         TrainError::from(error).into()
+    }
+}
+
+impl From<RationaleError> for Failure {
+    fn from(error: RationaleError) -> Self {
+        match error {
+            RationaleError::Data(error) => error.into(),
+            RationaleError::Teacher(error) => error.into(),
+            RationaleError::Io { action, path, source } => Self::io(action, path.display(), source),
+            error => Self::from_error(Code::Input, &error, error.help()),
+        }
+    }
+}
+
+/// A teacher that refuses or is not there; what is wrong with its address is the caller's to tell.
+impl From<TeacherError> for Failure {
+    fn from(error: TeacherError) -> Self {
+        let help = error.help();
+        Self::from_error(Code::Other, &error, help)
     }
 }
 

@@ -3,6 +3,7 @@ use std::path::Path;
 
 use distill_data::split::seeded_subset;
 use distill_data::{DataSpec, Record, read_records};
+use distill_eval::answers::{Compare, contradicts};
 use serde_json::Value;
 
 use crate::error::RationaleError;
@@ -48,7 +49,7 @@ pub fn read_examples(path: &Path, rows: &Rows, rationale: &str) -> Result<Vec<Ex
 }
 
 /// `shots` rows that have a gold answer and a rationale, drawn by `seed`, in their order: their numbers and
-/// the examples.
+/// the examples. Rationales that speak for another answer ([`contradicts`]) are no examples.
 ///
 /// # Errors
 /// [`RationaleError::FewExamples`] if there are not as many.
@@ -57,17 +58,19 @@ pub fn drawn_examples(
     rationale: &str,
     shots: usize,
     seed: u64,
+    compare: Compare,
 ) -> Result<(Vec<usize>, Vec<Example>), RationaleError> {
     let found = |(number, row): (usize, &crate::rows::Row)| {
         let rationale = row.fields.get(rationale).and_then(Value::as_str)?.trim();
         let answer = row.gold.clone()?;
         let example = Example { question: row.question.clone(), rationale: rationale.to_owned(), answer };
-        (!rationale.is_empty()).then_some((number, example))
+        let contradicts = contradicts(rationale, &example.answer, compare, &row.choices) == Some(true);
+        (!rationale.is_empty() && !contradicts).then_some((number, example))
     };
     let candidates: Vec<(usize, Example)> = rows.rows.iter().enumerate().filter_map(found).collect();
     if candidates.len() < shots {
         let answer = rows.answer.as_deref().unwrap_or(ANSWER);
-        let needed = format!("texts in `{rationale}` and `{answer}`");
+        let needed = format!("texts in `{rationale}` and `{answer}` that do not contradict each other");
         return Err(RationaleError::FewExamples { found: candidates.len(), needed, shots });
     }
     let drawn = seeded_subset(candidates.len(), shots, seed);
@@ -109,17 +112,29 @@ mod tests {
             })
             .collect();
         let data = rows(&objects, &Columns::default()).unwrap();
-        let (numbers, examples) = drawn_examples(&data, "rationale", 4, 1).unwrap();
+        let (numbers, examples) = drawn_examples(&data, "rationale", 4, 1, Compare::Text).unwrap();
         assert_eq!(numbers.len(), 4);
         for (number, example) in numbers.iter().zip(&examples) {
             assert_eq!((number % 2, &example.rationale), (0, &format!("r{number}")));
         }
-        assert_eq!(drawn_examples(&data, "rationale", 4, 1).unwrap().0, numbers);
-        assert!((2..6).any(|seed| drawn_examples(&data, "rationale", 4, seed).unwrap().0 != numbers));
-        let error = drawn_examples(&data, "rationale", 11, 1).unwrap_err();
+        assert_eq!(drawn_examples(&data, "rationale", 4, 1, Compare::Text).unwrap().0, numbers);
+        assert!(
+            (2..6)
+                .any(|seed| drawn_examples(&data, "rationale", 4, seed, Compare::Text).unwrap().0 != numbers)
+        );
+        let error = drawn_examples(&data, "rationale", 11, 1, Compare::Text).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "10 rows can be drawn as examples (those with texts in `rationale` and `answer`), `shots` asks for 11"
+            "10 rows can be drawn as examples (those with texts in `rationale` and `answer` that do not contradict each other), `shots` asks for 11"
         );
+    }
+    #[test]
+    fn rationales_that_speak_for_another_answer_are_not_drawn() {
+        let row = |why: &str| json!({"question": "Where?", "choices": ["park", "zoo"], "answer": "park", "rationale": why});
+        let data =
+            rows(&[row("Lions live in a zoo."), row("Trees grow in a park.")], &Columns::default()).unwrap();
+        let (numbers, _) = drawn_examples(&data, "rationale", 1, 0, Compare::Choice).unwrap();
+        assert_eq!(numbers, [1]);
+        assert!(drawn_examples(&data, "rationale", 2, 0, Compare::Choice).is_err());
     }
 }

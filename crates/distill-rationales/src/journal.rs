@@ -80,9 +80,7 @@ impl Journal {
         if start == Start::Resume && output.exists() {
             return Err(RationaleError::OutputExists { path: output.to_owned() });
         }
-        let mut name = OsString::from(output.file_name().unwrap_or_default());
-        name.push(".partial");
-        let path = output.with_file_name(name);
+        let path = partial_path(output);
         let folder = folder_of(&path);
         std::fs::create_dir_all(folder).map_err(RationaleError::io("write", folder))?;
         let mut file = File::options()
@@ -104,12 +102,18 @@ impl Journal {
         }
         let whole = content.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         let was_cut = whole < content.len();
+        let header =
+            Header { format: FORMAT.to_owned(), teacher: teacher.clone(), prompts: prompts.to_owned() };
+        let (before, replies) = read(&path, &content[..whole])?;
+        let whole = match before.and_then(|before| difference(&before, &header)) {
+            // Nothing is lost by beginning anew.
+            Some(_) if replies.is_empty() => 0,
+            Some(what) => return Err(RationaleError::Changed { path, what, replies: replies.len() }),
+            None => whole,
+        };
         let write = || RationaleError::io("write", &path);
         file.set_len(whole as u64).map_err(write())?;
         file.seek(SeekFrom::End(0)).map_err(write())?;
-        let header =
-            Header { format: FORMAT.to_owned(), teacher: teacher.clone(), prompts: prompts.to_owned() };
-        let replies = read(&path, &content[..whole], &header)?;
         let mut journal = Self { path, file, replies, was_cut };
         if whole == 0 {
             journal.append(&header)?;
@@ -191,6 +195,13 @@ impl Journal {
     }
 }
 
+/// Where the replies for `output` are.
+pub fn partial_path(output: &Path) -> PathBuf {
+    let mut name = OsString::from(output.file_name().unwrap_or_default());
+    name.push(".partial");
+    output.with_file_name(name)
+}
+
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -198,10 +209,11 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-fn read(path: &Path, content: &[u8], expected: &Header) -> Result<BTreeMap<usize, Kept>, RationaleError> {
+/// The header, unless there is none yet, and the replies.
+fn read(path: &Path, content: &[u8]) -> Result<(Option<Header>, BTreeMap<usize, Kept>), RationaleError> {
     let fault = |line: usize, reason: String| RationaleError::Journal { path: path.to_owned(), line, reason };
     let mut lines = content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let Some(first) = lines.next() else { return Ok(BTreeMap::new()) };
+    let Some(first) = lines.next() else { return Ok((None, BTreeMap::new())) };
     let not_ours = || fault(1, "not a file of replies that `distill rationales` began".to_owned());
     let header: Header = serde_json::from_slice(first).map_err(|_| not_ours())?;
     if header.format != FORMAT {
@@ -214,28 +226,33 @@ fn read(path: &Path, content: &[u8], expected: &Header) -> Result<BTreeMap<usize
         let Line { row, prompt, text, finish_reason, usage } = line;
         replies.insert(row, Kept { prompt, reply: Reply { text, finish_reason, usage } });
     }
-    match difference(&header, expected) {
-        Some(what) => Err(RationaleError::Changed { path: path.to_owned(), what, replies: replies.len() }),
-        None => Ok(replies),
-    }
+    Ok((Some(header), replies))
 }
 
 /// What replies were asked for with, where that is not what it is now.
 fn difference(before: &Header, now: &Header) -> Option<String> {
     if before.teacher != now.teacher {
-        let keys = |value: &Value| value.as_object().cloned().unwrap_or_default();
-        let (old, new) = (keys(&before.teacher), keys(&now.teacher));
-        let changed = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)));
-        let told: Vec<String> = changed
-            .filter(|key| old.get(*key) != new.get(*key))
-            .map(|key| {
-                let shown = |value: Option<&Value>| value.unwrap_or(&Value::Null).to_string();
-                format!("`{key}` = `{}`, which is `{}` now", shown(old.get(key)), shown(new.get(key)))
-            })
-            .collect();
+        let mut told = Vec::new();
+        differences("", &before.teacher, &now.teacher, &mut told);
         return Some(told.join(" and "));
     }
     (before.prompts != now.prompts).then(|| "other instructions or examples".to_owned())
+}
+
+/// Every value that differs, by its keys with points between them.
+fn differences(key: &str, before: &Value, now: &Value, told: &mut Vec<String>) {
+    match (before, now) {
+        _ if before == now => {}
+        (Value::Object(old), Value::Object(new)) => {
+            for name in old.keys().chain(new.keys().filter(|name| !old.contains_key(*name))) {
+                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                let value =
+                    |object: &serde_json::Map<String, Value>| object.get(name).cloned().unwrap_or_default();
+                differences(&key, &value(old), &value(new), told);
+            }
+        }
+        _ => told.push(format!("`{key}` = `{before}`, which is `{now}` now")),
+    }
 }
 
 #[cfg(test)]
@@ -321,10 +338,25 @@ mod tests {
             other(json!({"model": "b", "t": 1}), "p"),
             "holds 1 replies that were asked for with `model` = `\"a\"`, which is `\"b\"` now and `t` = `null`, which is `1` now"
         );
+        assert!(
+            other(json!({"model": "a", "generation": {"seed": 1}}), "p")
+                .contains("`generation` = `null`, which is `{")
+        );
         assert!(other(json!({"model": "a"}), "q").ends_with("with other instructions or examples"));
         assert_eq!(open(&output).unwrap().replies().len(), 1, "nothing was lost by asking");
         let anew = Journal::open(&output, &json!({"model": "b"}), "q", Start::Anew).unwrap();
         assert!(anew.replies().is_empty());
+    }
+
+    #[test]
+    fn without_a_reply_anything_may_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("out.jsonl");
+        drop(open(&output).unwrap());
+        let other = || Journal::open(&output, &json!({"model": "other"}), "q", Start::Resume);
+        other().unwrap().keep(0, "d".into(), reply("a")).unwrap();
+        assert_eq!(other().unwrap().replies().len(), 1);
+        assert!(open(&output).is_err());
     }
 
     #[test]

@@ -150,9 +150,9 @@ impl<'a> Session<'a> {
         journal.check(|row| Some(self.prompter.prompt(row, self.rows.get(row)?).content.digest()))
     }
 
-    /// What is to be expected.
-    pub fn estimate(&self, journal: &Journal, max_tokens: u32) -> Estimate {
-        let missing = self.missing(journal);
+    /// What is to be expected; without a journal, of all rows.
+    pub fn estimate(&self, journal: Option<&Journal>, max_tokens: u32) -> Estimate {
+        let missing = journal.map_or_else(|| self.wanted.clone(), |journal| self.missing(journal));
         Estimate {
             rows: missing.len(),
             kept: self.wanted.len() - missing.len(),

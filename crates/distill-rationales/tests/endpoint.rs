@@ -89,7 +89,7 @@ impl Asking {
         self.folder.path().join("out.jsonl")
     }
 
-    /// Asks; stops when `stop_after` replies came.
+    /// Asks; stops when `stop_after` replies came, or requests are to be tried again.
     fn ask(&mut self, config: EndpointConfig, stop_after: usize) -> Result<Ended, RationaleError> {
         let mut endpoint = Endpoint::new(config, Arc::clone(&self.clock) as Arc<dyn Clock>)?;
         let (output, digest) = (self.output(), self.prompter.digest());
@@ -99,7 +99,7 @@ impl Asking {
         let stop = AtomicBool::new(false);
         let (mut replies, events) = (0, &mut self.events);
         session.ask(&mut endpoint, &mut journal, &self.limits, &stop, &mut |event| {
-            replies += usize::from(matches!(event, Event::Kept { .. }));
+            replies += usize::from(!matches!(event, Event::Failed { .. }));
             stop.store(replies >= stop_after, Ordering::SeqCst);
             events.push(event);
         })
@@ -255,6 +255,17 @@ fn a_wait_beyond_all_bounds_is_not_waited_for() {
         one_row(|_, _| Action::Status(503, vec![("retry-after", "86400".into())], String::new()));
     assert_eq!((requests, asking.failures().len()), (1, 1));
     assert!(asking.failures()[0].contains("it asks to wait 86400 s"), "{:?}", asking.failures());
+}
+
+#[test]
+fn a_wait_is_given_up_when_somebody_stops() {
+    let server =
+        Server::start(|_, _| Action::Status(429, vec![("retry-after", "500".into())], String::new()));
+    let mut asking = Asking::new(4);
+    let config = EndpointConfig { concurrency: 2, ..config(&server) };
+    let ended = asking.ask(config, 1).unwrap();
+    assert_eq!((ended.stopped, ended.missing, ended.failed), (Some(Stopped::Interrupted), 4, Vec::new()));
+    assert!(asking.clock.now() < Duration::from_secs(500), "{:?}", asking.clock.now());
 }
 
 #[test]

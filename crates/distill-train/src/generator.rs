@@ -101,6 +101,19 @@ impl Generator {
         &self.tokenizer
     }
 
+    /// Whether it has a chat template, so that it can answer a conversation.
+    pub fn has_chat_template(&self) -> bool {
+        self.chat_template.is_some()
+    }
+
+    /// Tokens of a prompt, with those that the model sees around it.
+    ///
+    /// # Errors
+    /// A chat for a model without a chat template, or one that the template refuses.
+    pub fn prompt_tokens(&self, prompt: &Prompt) -> Result<usize, TrainError> {
+        Ok(self.tokens(prompt)?.len())
+    }
+
     /// Goes on from each prompt. `first_prompt` is the number of the first among all that are asked for, so that drawn
     /// texts do not depend on how many are made together. `on_text` hears of the growing text of each.
     ///

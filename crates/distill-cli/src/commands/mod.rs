@@ -13,6 +13,7 @@ mod merge;
 mod model_arguments;
 mod plan;
 mod predict;
+mod rationales;
 mod recipe_arguments;
 mod recipes;
 mod run;
@@ -75,6 +76,7 @@ enum Command {
     Eval(eval::Eval),
     Predict(predict::Predict),
     Generate(Box<generate::Generate>),
+    Rationales(Box<rationales::Rationales>),
     Merge(merge::Merge),
     Compare(compare::Compare),
     Inspect(inspect::Inspect),
@@ -120,6 +122,7 @@ impl Cli {
             Command::Eval(command) => command.execute(&context),
             Command::Predict(command) => command.execute(&context),
             Command::Generate(command) => command.execute(&context),
+            Command::Rationales(command) => command.execute(&context),
             Command::Merge(command) => command.execute(&context),
             Command::Compare(command) => command.execute(&context),
             Command::Inspect(command) => command.execute(&context),

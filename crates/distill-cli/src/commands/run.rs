@@ -40,7 +40,7 @@ impl Run {
         if self.dry_run {
             return plan_text::show(&stages, context);
         }
-        let interrupt = interrupt::watch(context.voice.clone())?;
+        let interrupt = interrupt::watch(context.voice.clone(), interrupt::TRAINING)?;
         let options = RunOptions { start: self.start(), interrupt, replaced: Vec::new() };
         let mut observer = context.voice.observer();
         let outcome = distill_train::run_stages(&stages, &options, observer.as_mut());

@@ -67,12 +67,13 @@ fn the_estimate_is_of_what_is_missing() {
     let open = || Journal::open(&folder.path().join("out.jsonl"), &json!({}), "p", Start::Resume).unwrap();
     let mut journal = open();
     let usage = Usage { input_tokens: 2 * 5, output_tokens: 20 };
-    assert_eq!(session.estimate(&journal, 10), Estimate { rows: 2, kept: 0, usage });
+    assert_eq!(session.estimate(None, 10), Estimate { rows: 2, kept: 0, usage });
+    assert_eq!(session.estimate(Some(&journal), 10), Estimate { rows: 2, kept: 0, usage });
     let mut teacher = Scripted { asked: Vec::new(), refuses: false };
     let stop = AtomicBool::new(false);
     session.ask(&mut teacher, &mut journal, &FREE, &stop, &mut |_| ()).unwrap();
     let none = Estimate { rows: 0, kept: 2, usage: Usage::default() };
-    assert_eq!(session.estimate(&journal, 10), none);
+    assert_eq!(session.estimate(Some(&journal), 10), none);
     // More rows than before: those that are kept count.
     let longer = Session::new(&rows, &prompter, &[], Some(4)).unwrap();
     longer.check(&journal).unwrap();
