@@ -193,7 +193,13 @@ mod fused {
             let (hidden, table, bias) = (in_order(hidden), in_order(table), bias.map(in_order));
             let args = self.arguments(&hidden, &table, bias.as_ref());
             let packed = packed_weight(self.precision, &table, args.table.transposed());
-            tensor_of(vec![linear_cross_entropy(&args, &packed, || unreachable!("no gradient"), [false; 3]).sum as f32], [1])
+            tensor_of(
+                vec![
+                    linear_cross_entropy(&args, &packed, || unreachable!("no gradient"), [false; 3]).sum
+                        as f32,
+                ],
+                [1],
+            )
         }
     }
 
