@@ -4,7 +4,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor};
-use distill_ops::{Activation, AttentionBias, Dropout, attention};
+use distill_ops::{Activation, Addend, AttentionBias, Dropout, LowRank, attention};
 
 use crate::layer_output::{Kept, Wanted};
 use crate::logits::Logits;
@@ -84,9 +84,40 @@ impl Linear {
     }
 
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>, dropout: &mut Dropout) -> Tensor<D> {
-        let Some((a, b, lora)) = self.adapter() else { return self.base(x) };
-        let y = self.base(x.clone());
-        y + lora.forward(x, a, b, dropout)
+        self.forward_onto(Addend::bias(self.bias()), x, dropout)
+    }
+
+    /// The sum with `residual`.
+    pub(crate) fn forward_sum<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        residual: Tensor<D>,
+        dropout: &mut Dropout,
+    ) -> Tensor<D> {
+        if self.bias.is_some() {
+            return residual + self.forward(x, dropout);
+        }
+        self.forward_onto(Addend::Residual(residual), x, dropout)
+    }
+
+    /// Without the bias, onto `addend`.
+    fn forward_onto<const D: usize>(
+        &self,
+        addend: Addend<D>,
+        x: Tensor<D>,
+        dropout: &mut Dropout,
+    ) -> Tensor<D> {
+        let Some((a, b, lora)) = self.adapter() else { return self.base(addend, x) };
+        if lora.dropout > 0.0 {
+            let y = self.base(addend, x.clone());
+            return y + lora.forward(x, a, b, dropout);
+        }
+        let x = dropout.apply(x, lora.dropout);
+        let adapter = LowRank { a: a.weight.val(), b: b.weight.val(), scaling: lora.scaling };
+        match self.layout {
+            Layout::OutIn => distill_ops::low_rank_linear(x, self.weight.val(), addend, adapter),
+            Layout::InOut => distill_ops::low_rank_linear_in_out(x, self.weight.val(), addend, adapter),
+        }
     }
 
     /// Of `activation(x)`.
@@ -103,10 +134,10 @@ impl Linear {
     }
 
     /// Without the adapter.
-    fn base<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    fn base<const D: usize>(&self, addend: Addend<D>, x: Tensor<D>) -> Tensor<D> {
         match self.layout {
-            Layout::OutIn => distill_ops::linear(x, self.weight.val(), self.bias()),
-            Layout::InOut => distill_ops::linear_in_out(x, self.weight.val(), self.bias()),
+            Layout::OutIn => distill_ops::linear_onto(x, self.weight.val(), addend),
+            Layout::InOut => distill_ops::linear_onto_in_out(x, self.weight.val(), addend),
         }
     }
 

@@ -238,10 +238,9 @@ impl LlamaDecoderLayer {
     ) -> LayerOutput {
         let residual = wanted.tokens.of(&hidden);
         let normed = self.input_layernorm.forward(hidden);
-        let (attended, kept) = self.self_attn.forward(normed, wanted, context, dropout);
-        let hidden = residual + attended;
-        let inner = self.mlp.forward(self.post_attention_layernorm.forward(hidden.clone()), dropout);
-        LayerOutput { hidden: hidden + inner, kept }
+        let (hidden, kept) = self.self_attn.forward(normed, residual, wanted, context, dropout);
+        let normed = self.post_attention_layernorm.forward(hidden.clone());
+        LayerOutput { hidden: self.mlp.forward(normed, hidden, dropout), kept }
     }
 }
 
@@ -279,9 +278,11 @@ impl LlamaAttention {
         }
     }
 
+    /// The sum with `residual`, of the tokens that are wanted.
     fn forward(
         &self,
         hidden: Tensor<3>,
+        residual: Tensor<3>,
         wanted: Wanted,
         context: &LayerContext<'_>,
         dropout: &mut Dropout,
@@ -306,7 +307,7 @@ impl LlamaAttention {
         let [k, v] = with_earlier(self.n, turned(k), v, context);
         let out = attention(q, k, v, &context.bias, self.attention_dropout, dropout, wanted.scores);
         let kept = Kept { scores: out.scores, queries_keys_values };
-        (self.o_proj.forward(join_heads(out.context), dropout), kept)
+        (self.o_proj.forward_sum(join_heads(out.context), residual, dropout), kept)
     }
 }
 
@@ -333,14 +334,15 @@ impl LlamaMLP {
         }
     }
 
-    fn forward(&self, x: Tensor<3>, dropout: &mut Dropout) -> Tensor<3> {
+    /// The sum with `residual`.
+    fn forward(&self, x: Tensor<3>, residual: Tensor<3>, dropout: &mut Dropout) -> Tensor<3> {
         let gate = self.gate_proj.forward(x.clone(), dropout);
         let up = self.up_proj.forward(x, dropout);
         let gated = match self.hidden_act {
             Activation::Silu => silu_gated(gate, up),
             other => other.forward(gate) * up,
         };
-        self.down_proj.forward(gated, dropout)
+        self.down_proj.forward_sum(gated, residual, dropout)
     }
 }
 

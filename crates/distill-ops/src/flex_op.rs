@@ -1,6 +1,6 @@
 //! Operations with kernels of their own on burn's flex backend: the glue to burn, once for all of them.
 //!
-//! An operation is a value that implements [`FlexOp`]; [`apply1`] to [`apply4`] run it, and record it for the backward
+//! An operation is a value that implements [`FlexOp`]; [`apply1`] to [`apply5`] run it, and record it for the backward
 //! pass where gradients are wanted.
 
 use std::fmt::Debug;
@@ -72,6 +72,15 @@ pub trait FusedOps: Backend {
         c: FloatTensor<Self>,
         d: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
+    /// Five inputs.
+    fn fused5<O: FlexOp<5>>(
+        op: O,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
 }
 
 impl FusedOps for Flex {
@@ -101,6 +110,17 @@ impl FusedOps for Flex {
     ) -> FloatTensor<Self> {
         op.predict([a, b, c, d])
     }
+
+    fn fused5<O: FlexOp<5>>(
+        op: O,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        op.predict([a, b, c, d, e])
+    }
 }
 
 impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
@@ -129,6 +149,17 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         d: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         tracked::<O, C, 4>(op, [a, b, c, d])
+    }
+
+    fn fused5<O: FlexOp<5>>(
+        op: O,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        tracked::<O, C, 5>(op, [a, b, c, d, e])
     }
 }
 
@@ -231,6 +262,18 @@ pub(crate) fn apply4<O: FlexOp<4>, const A: usize, const C: usize>(
 ) -> Tensor<A> {
     let (a, b, c, d) = (a.into_dispatch(), b.into_dispatch(), c.into_dispatch(), d.into_dispatch());
     Tensor::from_dispatch(<Dispatch as FusedOps>::fused4(op, a, b, c, d))
+}
+
+/// Runs an operation of five tensors, the last three of rank 2; the result has the rank of the first.
+pub(crate) fn apply5<O: FlexOp<5>, const A: usize, const B: usize>(
+    op: O,
+    a: Tensor<A>,
+    b: Tensor<B>,
+    [c, d, e]: [Tensor<2>; 3],
+) -> Tensor<A> {
+    let (a, b) = (a.into_dispatch(), b.into_dispatch());
+    let [c, d, e] = [c, d, e].map(Tensor::into_dispatch);
+    Tensor::from_dispatch(<Dispatch as FusedOps>::fused5(op, a, b, c, d, e))
 }
 
 /// A tensor of these values, row by row.

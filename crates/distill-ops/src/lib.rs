@@ -27,6 +27,7 @@ mod kernels;
 mod layer_norm;
 mod linear;
 mod linear_cross_entropy;
+mod low_rank;
 #[cfg(feature = "flex")]
 mod packed;
 mod philox;
@@ -55,8 +56,9 @@ pub use gated::silu_gated;
 pub use gelu::{gelu, gelu_tanh};
 pub use kernels::{ISA_VARIABLE, Isa, UnknownIsa, check_isa_variable, isa};
 pub use layer_norm::{add_layer_norm, dropout_add_layer_norm, layer_norm};
-pub use linear::{activation_linear, linear, linear_in_out};
+pub use linear::{Addend, activation_linear, linear, linear_in_out, linear_onto, linear_onto_in_out};
 pub use linear_cross_entropy::{TokenLoss, linear_cross_entropy, linear_token_losses};
+pub use low_rank::{LowRank, low_rank_linear, low_rank_linear_in_out};
 pub use precision::{Precision, autocast, precision};
 pub use relation_kl::relation_kl;
 pub use rms_norm::rms_norm;

@@ -15,11 +15,31 @@ use crate::Activation;
 /// - `bias`: `[out]`
 /// - returns `[..., out]`
 pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    linear_onto(x, weight, Addend::bias(bias))
+}
+
+/// [`linear`] onto any addend: its sum is no pass of its own.
+///
+/// # Shapes
+/// As [`linear`]; see [`Addend`]
+pub fn linear_onto<const D: usize>(x: Tensor<D>, weight: Tensor<2>, addend: Addend<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if crate::flex_op::is_flex(&x.device()) {
-        return fused::linear(x, None, Layout::OutIn, weight, bias);
+        return fused::linear(x, None, Layout::OutIn, weight, addend);
     }
-    plain(x, weight, bias)
+    plain_onto(x, weight, addend)
+}
+
+/// [`linear_onto`] with the weight as GPT-2 stores it.
+///
+/// # Shapes
+/// As [`linear_onto`], but `weight`: `[in, out]`
+pub fn linear_onto_in_out<const D: usize>(x: Tensor<D>, weight: Tensor<2>, addend: Addend<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if crate::flex_op::is_flex(&x.device()) {
+        return fused::linear(x, None, Layout::InOut, weight, addend);
+    }
+    plain_onto(x, weight.transpose(), addend)
 }
 
 /// `x · weight + bias` over the last dimension: [`linear`] with the weight as GPT-2 stores it.
@@ -27,11 +47,7 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
 /// # Shapes
 /// As [`linear`], but `weight`: `[in, out]`
 pub fn linear_in_out<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
-    #[cfg(feature = "flex")]
-    if crate::flex_op::is_flex(&x.device()) {
-        return fused::linear(x, None, Layout::InOut, weight, bias);
-    }
-    plain(x, weight.transpose(), bias)
+    linear_onto_in_out(x, weight, Addend::bias(bias))
 }
 
 /// Which way a weight lies in memory.
@@ -41,6 +57,24 @@ pub(crate) enum Layout {
     OutIn,
     /// `[in, out]`
     InOut,
+}
+
+/// What a product is added to.
+#[derive(Debug, Clone)]
+pub enum Addend<const D: usize> {
+    /// Nothing.
+    Nothing,
+    /// `[out]`
+    Bias(Tensor<1>),
+    /// `[..., out]`, as the result.
+    Residual(Tensor<D>),
+}
+
+impl<const D: usize> Addend<D> {
+    /// A bias, if there is one.
+    pub fn bias(bias: Option<Tensor<1>>) -> Self {
+        bias.map_or(Self::Nothing, Self::Bias)
+    }
 }
 
 /// [`linear`] of `activation(x)`: the second half of a feed-forward layer.
@@ -60,13 +94,22 @@ pub fn activation_linear<const D: usize>(
     if crate::flex_op::is_flex(&x.device())
         && let Some(curve) = activation.curve()
     {
-        return fused::linear(x, Some(curve), Layout::OutIn, weight, bias);
+        return fused::linear(x, Some(curve), Layout::OutIn, weight, Addend::bias(bias));
     }
     linear(activation.forward(x), weight, bias)
 }
 
+/// [`linear_onto`] in burn's own operations.
+pub(crate) fn plain_onto<const D: usize>(x: Tensor<D>, weight: Tensor<2>, addend: Addend<D>) -> Tensor<D> {
+    match addend {
+        Addend::Nothing => plain(x, weight, None),
+        Addend::Bias(bias) => plain(x, weight, Some(bias)),
+        Addend::Residual(residual) => residual + plain(x, weight, None),
+    }
+}
+
 /// [`linear`] in burn's own operations.
-fn plain<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+pub(crate) fn plain<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
     let mut shape = x.dims();
     let [outputs, inputs] = weight.dims();
     let rows = shape[..D - 1].iter().product::<usize>();
@@ -80,15 +123,18 @@ fn plain<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>
 }
 
 #[cfg(feature = "flex")]
-mod fused {
+pub(crate) mod fused {
     use std::sync::Arc;
 
     use burn::backend::flex::FlexTensor;
     use burn::tensor::Tensor;
 
-    use super::Layout;
+    use super::{Addend, Layout};
     use crate::flex_op::{FlexOp, Role, apply2, apply3, dims, in_order, matrix, tensor_of, values};
-    use crate::kernels::{Activated, Curve, Matrix, Onto, PackedRight, column_sums, product, product_packed};
+    use crate::kernels::{
+        Activated, Curve, Matrix, Onto, PackedRight, Term, column_sums, product, product_packed, product_sum,
+        with_packed,
+    };
     use crate::packed::{packed_input, packed_weight};
     use crate::precision::{Precision, precision};
 
@@ -97,8 +143,27 @@ mod fused {
         curve: Option<Curve>,
         layout: Layout,
         weight: Tensor<2>,
-        bias: Option<Tensor<1>>,
+        addend: Addend<D>,
     ) -> Tensor<D> {
+        let (x, shape) = flattened(x, layout, &weight);
+        let op = |third| Linear { precision: precision(), curve, layout, third };
+        let y: Tensor<2> = match addend {
+            Addend::Nothing => apply2(op(Third::Bias), x, weight),
+            Addend::Bias(bias) => apply3(op(Third::Bias), x, weight, bias),
+            Addend::Residual(residual) => {
+                let rows = residual.reshape([x.dims()[0], shape[D - 1]]);
+                apply3(op(Third::Residual), x, weight, rows)
+            }
+        };
+        y.reshape(shape)
+    }
+
+    /// The input as `[rows, inputs]`, and the shape of the result.
+    pub(crate) fn flattened<const D: usize>(
+        x: Tensor<D>,
+        layout: Layout,
+        weight: &Tensor<2>,
+    ) -> (Tensor<2>, [usize; D]) {
         let mut shape = x.dims();
         let [outputs, inputs] = match (layout, weight.dims()) {
             (Layout::OutIn, shape) => shape,
@@ -106,27 +171,53 @@ mod fused {
         };
         let rows = shape[..D - 1].iter().product::<usize>();
         shape[D - 1] = outputs;
-        let x = x.reshape([rows, inputs]);
-        let op = Linear { precision: precision(), curve, layout };
-        let y: Tensor<2> = match bias {
-            Some(bias) => apply3(op, x, weight, bias),
-            None => apply2(op, x, weight),
-        };
-        y.reshape(shape)
+        (x.reshape([rows, inputs]), shape)
     }
 
+    /// The affine map as an operation of input, weight and what they are added to, if anything.
     #[derive(Debug, Clone)]
-    struct Linear {
-        precision: Precision,
+    pub(crate) struct Linear {
+        pub(crate) precision: Precision,
         /// Of the input.
-        curve: Option<Curve>,
+        pub(crate) curve: Option<Curve>,
         /// Of the weight.
-        layout: Layout,
+        pub(crate) layout: Layout,
+        /// What a third input is.
+        pub(crate) third: Third,
+    }
+
+    /// What the product is added to.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Third {
+        /// `[outputs]`
+        Bias,
+        /// `[rows, outputs]`
+        Residual,
+    }
+
+    impl Third {
+        pub(crate) fn onto(self, tensor: &FlexTensor) -> Onto<'_> {
+            match self {
+                Self::Bias => Onto::Bias(values(tensor)),
+                Self::Residual => Onto::Matrix(matrix(tensor)),
+            }
+        }
+
+        /// Its gradient, from that of the result.
+        pub(crate) fn gradient(self, grad: &FlexTensor) -> FlexTensor {
+            match self {
+                Self::Bias => {
+                    let [rows, outputs] = [0, 1].map(|axis| dims(grad)[axis]);
+                    tensor_of(column_sums(values(grad), rows, outputs), [outputs])
+                }
+                Self::Residual => grad.clone(),
+            }
+        }
     }
 
     /// What the backward pass needs.
     #[derive(Debug, Clone)]
-    struct Saved {
+    pub(crate) struct Saved {
         x: Input,
         weight: FlexTensor,
         /// Whether the weight stays as it is, so that it is worth keeping packed.
@@ -147,32 +238,36 @@ mod fused {
     }
 
     impl Linear {
-        /// `x · weightᵀ`, onto the bias.
-        fn product(
+        /// `x · weightᵀ + term`, onto what it is added to; a weight that stays as it is stays packed.
+        pub(crate) fn product(
             &self,
             x: &FlexTensor,
             weight: &FlexTensor,
-            role_of_weight: Role,
+            stays: bool,
+            term: Option<Term<'_>>,
             onto: Onto<'_>,
         ) -> FlexTensor {
-            if self.stays_packed(role_of_weight) {
-                return self.prediction(x, weight, onto);
+            let (x, right) = (matrix(x), self.right(weight));
+            let multiplied = |b: &PackedRight| match term {
+                Some(term) => product_sum(x, b, term, onto),
+                None => product_packed(x, b, onto, self.curve.map_or(Activated::No, Activated::Left)),
+            };
+            tensor_of(self.packed(weight, right, stays, multiplied), [x.rows, right.columns])
+        }
+
+        /// What `work` makes of the weight, seen as `b` and packed: to stay so, or for now.
+        fn packed(
+            &self,
+            weight: &FlexTensor,
+            b: Matrix<'_>,
+            stays: bool,
+            work: impl FnOnce(&PackedRight) -> Vec<f32>,
+        ) -> Vec<f32> {
+            if stays {
+                work(&packed_weight(self.precision, weight, b))
+            } else {
+                with_packed(self.precision, b, work)
             }
-            let (x, weight) = (matrix(x), self.right(weight));
-            tensor_of(product(self.precision, x, weight, onto, self.activated()), [x.rows, weight.columns])
-        }
-
-        /// [`Self::product`] of a weight that stays as it is, packed.
-        fn prediction(&self, x: &FlexTensor, weight: &FlexTensor, onto: Onto<'_>) -> FlexTensor {
-            let (x, weight_matrix) = (matrix(x), self.right(weight));
-            let packed = packed_weight(self.precision, weight, weight_matrix);
-            tensor_of(product_packed(x, &packed, onto, self.activated()), [x.rows, weight_matrix.columns])
-        }
-
-        /// Whether a weight is kept packed between steps, once for either pass: in bf16, where both copies together are
-        /// as long as the weight. In f32 they would be twice as long, and packing is a smaller part of a product.
-        fn stays_packed(&self, role_of_weight: Role) -> bool {
-            role_of_weight == Role::Constant && self.precision == Precision::Bf16
         }
 
         /// The weight as the right operand of a product with the input, `[inputs, outputs]`.
@@ -183,11 +278,13 @@ mod fused {
             }
         }
 
-        fn activated(&self) -> Activated<'static> {
-            self.curve.map_or(Activated::No, Activated::Left)
+        /// Whether a weight is kept packed between steps, once for either pass: in bf16, where both copies together are
+        /// as long as the weight. In f32 they would be twice as long, and packing is a smaller part of a product.
+        pub(crate) fn stays_packed(&self, role_of_weight: Role) -> bool {
+            role_of_weight == Role::Constant && self.precision == Precision::Bf16
         }
 
-        fn save(&self, x: FlexTensor, weight: FlexTensor, role_of_weight: Role) -> Saved {
+        pub(crate) fn save(&self, x: FlexTensor, weight: FlexTensor, role_of_weight: Role) -> Saved {
             let shape = [0, 1].map(|axis| dims(&x)[axis]);
             let frozen = self.stays_packed(role_of_weight);
             let x = match (self.curve, role_of_weight, self.layout) {
@@ -198,44 +295,45 @@ mod fused {
             Saved { x, weight, frozen, shape }
         }
 
-        /// The gradients of `x` (`grad · weight`) and of the weight (`gradᵀ · x`).
-        fn gradients(&self, saved: &Saved, grad: &FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
-            let (back, grad) = (self.right(&saved.weight).transposed(), matrix(grad));
-            let dx = wanted[0].then(|| {
-                let slope = match (self.curve, &saved.x) {
-                    (Some(curve), Input::Plain(x)) => Activated::Slope(curve, matrix(x)),
-                    _ => Activated::No,
-                };
-                let dx = if saved.frozen {
-                    let packed = packed_weight(self.precision, &saved.weight, back);
-                    product_packed(grad, &packed, Onto::Nothing, slope)
-                } else {
-                    product(self.precision, grad, back, Onto::Nothing, slope)
-                };
-                tensor_of(dx, saved.shape)
-            });
-            let dweight = wanted[1].then(|| {
-                let sum = match (&saved.x, self.layout) {
-                    (Input::Dropped, _) => unreachable!("the gradient of a constant is not asked for"),
-                    (Input::Packed(x), _) => {
-                        product_packed(grad.transposed(), x, Onto::Nothing, Activated::No)
-                    }
-                    (Input::Plain(x), Layout::OutIn) => {
-                        let x = match self.curve {
-                            Some(curve) => PackedRight::activated(self.precision, matrix(x), curve),
-                            None => PackedRight::new(self.precision, matrix(x)),
-                        };
-                        product_packed(grad.transposed(), &x, Onto::Nothing, Activated::No)
-                    }
-                    (Input::Plain(x), Layout::InOut) => {
-                        let x = matrix(x).transposed();
-                        product(self.precision, x, grad, Onto::Nothing, Activated::No)
-                    }
-                };
-                let stored = matrix(&saved.weight);
-                tensor_of(sum, [stored.rows, stored.columns])
-            });
-            [dx, dweight]
+        /// The gradient of `x`: `grad · weight + term`.
+        pub(crate) fn input_gradient(
+            &self,
+            saved: &Saved,
+            grad: &FlexTensor,
+            term: Option<Term<'_>>,
+        ) -> FlexTensor {
+            let (grad, back) = (matrix(grad), self.right(&saved.weight).transposed());
+            let slope = match (self.curve, &saved.x) {
+                (Some(curve), Input::Plain(x)) => Activated::Slope(curve, matrix(x)),
+                _ => Activated::No,
+            };
+            let multiplied = |b: &PackedRight| match term {
+                Some(term) => product_sum(grad, b, term, Onto::Nothing),
+                None => product_packed(grad, b, Onto::Nothing, slope),
+            };
+            tensor_of(self.packed(&saved.weight, back, saved.frozen, multiplied), saved.shape)
+        }
+
+        /// The gradient of the weight: `gradᵀ · x`.
+        pub(crate) fn weight_gradient(&self, saved: &Saved, grad: &FlexTensor) -> FlexTensor {
+            let grad = matrix(grad);
+            let sum = match (&saved.x, self.layout) {
+                (Input::Dropped, _) => unreachable!("the gradient of a constant is not asked for"),
+                (Input::Packed(x), _) => product_packed(grad.transposed(), x, Onto::Nothing, Activated::No),
+                (Input::Plain(x), Layout::OutIn) => {
+                    let x = match self.curve {
+                        Some(curve) => PackedRight::activated(self.precision, matrix(x), curve),
+                        None => PackedRight::new(self.precision, matrix(x)),
+                    };
+                    product_packed(grad.transposed(), &x, Onto::Nothing, Activated::No)
+                }
+                (Input::Plain(x), Layout::InOut) => {
+                    let x = matrix(x).transposed();
+                    product(self.precision, x, grad, Onto::Nothing, Activated::No)
+                }
+            };
+            let stored = matrix(&saved.weight);
+            tensor_of(sum, [stored.rows, stored.columns])
         }
     }
 
@@ -248,17 +346,21 @@ mod fused {
 
         fn record(&self, inputs: [FlexTensor; 2], roles: [Role; 2]) -> (FlexTensor, Saved) {
             let [x, weight] = inputs.map(in_order);
-            let y = self.product(&x, &weight, roles[1], Onto::Nothing);
+            let y = self.product(&x, &weight, self.stays_packed(roles[1]), None, Onto::Nothing);
             (y, self.save(x, weight, roles[1]))
         }
 
         fn predict(&self, inputs: [FlexTensor; 2]) -> FlexTensor {
             let [x, weight] = inputs.map(in_order);
-            self.prediction(&x, &weight, Onto::Nothing)
+            self.product(&x, &weight, true, None, Onto::Nothing)
         }
 
         fn backward(&self, saved: Saved, grad: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
-            self.gradients(&saved, &in_order(grad), wanted)
+            let grad = in_order(grad);
+            [
+                wanted[0].then(|| self.input_gradient(&saved, &grad, None)),
+                wanted[1].then(|| self.weight_gradient(&saved, &grad)),
+            ]
         }
     }
 
@@ -270,22 +372,23 @@ mod fused {
         }
 
         fn record(&self, inputs: [FlexTensor; 3], roles: [Role; 3]) -> (FlexTensor, Saved) {
-            let [x, weight, bias] = inputs.map(in_order);
-            let y = self.product(&x, &weight, roles[1], Onto::Bias(values(&bias)));
+            let [x, weight, third] = inputs.map(in_order);
+            let y = self.product(&x, &weight, self.stays_packed(roles[1]), None, self.third.onto(&third));
             (y, self.save(x, weight, roles[1]))
         }
 
         fn predict(&self, inputs: [FlexTensor; 3]) -> FlexTensor {
-            let [x, weight, bias] = inputs.map(in_order);
-            self.prediction(&x, &weight, Onto::Bias(values(&bias)))
+            let [x, weight, third] = inputs.map(in_order);
+            self.product(&x, &weight, true, None, self.third.onto(&third))
         }
 
         fn backward(&self, saved: Saved, grad: FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
             let grad = in_order(grad);
-            let [rows, outputs] = [0, 1].map(|axis| dims(&grad)[axis]);
-            let dbias = wanted[2].then(|| tensor_of(column_sums(values(&grad), rows, outputs), [outputs]));
-            let [dx, dweight] = self.gradients(&saved, &grad, [wanted[0], wanted[1]]);
-            [dx, dweight, dbias]
+            [
+                wanted[0].then(|| self.input_gradient(&saved, &grad, None)),
+                wanted[1].then(|| self.weight_gradient(&saved, &grad)),
+                wanted[2].then(|| self.third.gradient(&grad)),
+            ]
         }
     }
 }
@@ -334,6 +437,24 @@ mod tests {
                 compare(tolerance, &[x.clone(), weight.clone()], &mut |x| {
                     let fused = autocast(precision, || linear(x[0].matrix(), x[1].matrix(), None));
                     [fused, plain(x[0].matrix(), x[1].matrix(), None)]
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn sums_with_a_residual_are_those_of_a_pass_of_their_own() {
+        use crate::test_support::{compare, numbers};
+        use crate::{Precision, autocast};
+        for [rows, inputs, outputs] in [[1, 1, 1], [2, 40, 70], [7, 33, 5], [130, 70, 97], [400, 64, 64]] {
+            let x = (numbers(rows * inputs, 1, 1.0), vec![rows, inputs]);
+            let weight = (numbers(outputs * inputs, 2, 1.0), vec![outputs, inputs]);
+            let residual = (numbers(rows * outputs, 3, 1.0), vec![rows, outputs]);
+            for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 1e-2)] {
+                compare(tolerance, &[x.clone(), weight.clone(), residual.clone()], &mut |x| {
+                    let fused = || linear_onto(x[0].matrix(), x[1].matrix(), Addend::Residual(x[2].matrix()));
+                    let plain = x[2].matrix() + plain(x[0].matrix(), x[1].matrix(), None);
+                    [autocast(precision, fused), plain]
                 });
             }
         }

@@ -11,6 +11,7 @@ use crate::rows;
 use crate::teacher::PreparedTeacher;
 use distill_data::{LabelMap, TokenStats, label_counts};
 use distill_models::{Activations, EncoderConfig};
+use distill_ops::Precision;
 use distill_recipe::Recipe;
 use serde::Serialize;
 
@@ -203,6 +204,8 @@ pub struct ModelSize {
 
 /// Bytes of an f32.
 const FLOAT: u64 = 4;
+/// Bytes of a bf16.
+const BF16: u64 = 2;
 /// How many tensors there are of each shape; set so that the estimate is a little above what was measured.
 #[derive(Clone, Copy)]
 struct Tensors {
@@ -228,7 +231,7 @@ const CHECKPOINT_FLOATS: u64 = 3;
 impl ModelSize {
     /// Memory of training with micro-batches of `batch` sequences of `length` tokens, in bytes: an estimate.
     ///
-    /// Weights, gradients, both moments; and what the backward pass needs of every layer, or of one layer with its
+    /// Weights, frozen ones once more as they are multiplied, gradients, both moments; and what the backward pass needs of every layer, or of one layer with its
     /// gradients and the inputs of all.
     pub fn training_memory(
         &self,
@@ -254,7 +257,13 @@ impl ModelSize {
         };
         let states = product(&[self.trainable_parameters, tensors.states, FLOAT])
             .saturating_add(product(&[self.parameters, FLOAT]));
-        PROGRAM.saturating_add(states).saturating_add(activations)
+        // Kernels keep a frozen weight packed for either pass, where they multiply in bf16.
+        let frozen = self.parameters.saturating_sub(self.trainable_parameters);
+        let packed = match computing.has_kernels() && computing.dtype == Precision::Bf16.to_string() {
+            true => product(&[frozen, 2, BF16]),
+            false => 0,
+        };
+        PROGRAM.saturating_add(states).saturating_add(packed).saturating_add(activations)
     }
 
     /// Disk space of a run that keeps `checkpoints` of them, in bytes: those, one being written, the best model and
@@ -524,6 +533,19 @@ mod tests {
         };
         assert_eq!(growth("flex"), 0);
         assert!(growth("ndarray") > 0);
+    }
+
+    #[test]
+    fn weights_that_do_not_learn_are_kept_once_more_in_bf16() {
+        let frozen = ModelSize { trainable_parameters: 0, ..MINILM };
+        let needed = |size: &ModelSize, device, dtype: &str| {
+            let computing = Computing { dtype: dtype.to_owned(), ..computing(device) };
+            size.training_memory(32, 128, Activations::Keep, &computing)
+        };
+        let [packed, plain] = ["bf16", "f32"].map(|dtype| needed(&frozen, "flex", dtype));
+        assert_eq!(packed - plain, 4 * MINILM.parameters);
+        assert_eq!(needed(&MINILM, "flex", "bf16"), needed(&MINILM, "flex", "f32"));
+        assert_eq!(needed(&frozen, "ndarray", "bf16"), needed(&frozen, "ndarray", "f32"));
     }
 
     #[test]

@@ -56,7 +56,9 @@ pub(crate) use linear_cross_entropy::{LinearLossArgs, linear_cross_entropy, line
 pub(crate) use linear_divergence::{DivergenceArgs, DivergenceSum, LogitRows, TeacherLogits, divergence_sum};
 pub(crate) use norm::{NormInput, layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
 pub(crate) use pieces::zeros;
-pub(crate) use product::{Activated, Matrix, Onto, PackedRight, product, product_packed};
+pub(crate) use product::{
+    Activated, Matrix, Onto, PackedRight, Term, product, product_packed, product_sum, with_packed,
+};
 pub(crate) use random_mask::RandomMask;
 pub(crate) use reduce::{column_sums, scale_all, sum_of_squares};
 pub(crate) use relations::{RelationShape, relation_kl, relation_kl_and_gradient};

@@ -51,6 +51,17 @@ pub(crate) enum Onto<'a> {
     Nothing,
     /// A row of biases, `[columns]`, in every row.
     Bias(&'a [f32]),
+    /// A matrix of the shape of the result, whose rows are contiguous.
+    Matrix(Matrix<'a>),
+}
+
+/// A second product that is added to a first one while its rows are in the cache.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Term<'a> {
+    /// `[rows, k]`, of another `k` than the first.
+    pub(crate) a: Matrix<'a>,
+    /// `[k, columns]`
+    pub(crate) b: &'a PackedRight,
 }
 
 /// A right operand in the order of the kernel that will read it.
@@ -215,8 +226,13 @@ pub(crate) fn product(
     onto: Onto<'_>,
     activated: Activated<'_>,
 ) -> Vec<f32> {
+    with_packed(precision, b, |b| product_packed(a, b, onto, activated))
+}
+
+/// What `work` makes of a right operand that is packed for it alone.
+pub(crate) fn with_packed<T>(precision: Precision, b: Matrix<'_>, work: impl FnOnce(&PackedRight) -> T) -> T {
     let packed = PackedRight::into_buffer(precision, b, RIGHT.take());
-    let result = product_packed(a, &packed, onto, activated);
+    let result = work(&packed);
     RIGHT.replace(packed.words);
     result
 }
@@ -230,7 +246,20 @@ pub(crate) fn product_packed(
 ) -> Vec<f32> {
     let mut result = uninitialised(a.rows * b.columns);
     let kernel = kernel(b.precision).for_rows(a.rows);
-    Work { kernel, a, b, base: Base::New(onto), activated }.multiply(&mut result);
+    Work { kernel, a, b, base: Base::New(onto), activated, term: None }.multiply(&mut result);
+    result
+}
+
+/// `a · b + term.a · term.b`: each sum over `k` goes on through that of the term.
+///
+/// # Shapes
+/// As [`product`]; `term.a`: `[rows, any]`; `term.b`: `[any, columns]`
+pub(crate) fn product_sum(a: Matrix<'_>, b: &PackedRight, term: Term<'_>, onto: Onto<'_>) -> Vec<f32> {
+    assert_eq!([term.a.rows, term.a.columns, term.b.columns], [a.rows, term.b.k, b.columns]);
+    let mut result = uninitialised(a.rows * b.columns);
+    let kernel = kernel(b.precision).for_rows(a.rows);
+    let work = Work { kernel, a, b, base: Base::New(onto), activated: Activated::No, term: Some(term) };
+    work.multiply(&mut result);
     result
 }
 
@@ -240,7 +269,7 @@ pub(crate) fn product_packed(
 /// As [`product`]; `result`: `[rows, columns]`
 pub(crate) fn add_product(result: &mut [f32], a: Matrix<'_>, b: &PackedRight) {
     let kernel = kernel(b.precision);
-    Work { kernel, a, b, base: Base::Result, activated: Activated::No }.multiply(result);
+    Work { kernel, a, b, base: Base::Result, activated: Activated::No, term: None }.multiply(result);
 }
 
 /// What the result holds before.
@@ -260,12 +289,16 @@ struct Work<'a> {
     b: &'a PackedRight,
     base: Base<'a>,
     activated: Activated<'a>,
+    term: Option<Term<'a>>,
 }
 
 impl Work<'_> {
     fn multiply(&self, result: &mut [f32]) {
         assert_eq!(self.a.columns, self.b.k, "the summed dimensions differ");
         assert_eq!(result.len(), self.a.rows * self.b.columns);
+        if let Base::New(Onto::Matrix(onto)) = self.base {
+            assert_eq!([onto.rows, onto.columns, onto.column_stride], [self.a.rows, self.b.columns, 1]);
+        }
         if result.is_empty() {
             return;
         }
@@ -371,9 +404,27 @@ impl Work<'_> {
         }
     }
 
+    /// What is added to the product, after it.
+    fn rest(&self) -> Option<Work<'_>> {
+        let Term { a, b } = self.term?;
+        let kernel = kernel(b.precision);
+        Some(Work { kernel, a, b, base: Base::Result, activated: Activated::No, term: None })
+    }
+
+    /// Puts into `result`, rows from `first` on of `stride` columns from `column` on, what the product is added to,
+    /// if that is a matrix.
+    fn begin(&self, first: usize, column: usize, result: &mut [f32], stride: usize) {
+        if let Base::New(Onto::Matrix(onto)) = self.base {
+            for (row, result) in (first..).zip(result.chunks_exact_mut(stride)) {
+                result.copy_from_slice(&onto.data[row * onto.row_stride + column..][..stride]);
+            }
+        }
+    }
+
     /// The rows of `result`, which are those from `first` on, with all their columns.
     fn rows(&self, first: usize, result: &mut [f32]) {
         let columns = self.b.columns;
+        self.begin(first, 0, result, columns);
         LEFT.with_borrow_mut(|left| {
             let rows = result.len() / columns;
             let left = self.room(rows, left);
@@ -385,6 +436,9 @@ impl Work<'_> {
                 }
             }
         });
+        if let Some(rest) = self.rest() {
+            rest.rows(first, result);
+        }
         self.finish(first, result);
     }
 
@@ -407,6 +461,7 @@ impl Work<'_> {
         let strip = |task: usize, strip: &mut [f32]| {
             let first = task * panels_per_task;
             let stride = width.min(columns - task * width);
+            self.begin(0, task * width, strip, stride);
             self.strip(left, first..panels.min(first + panels_per_task), strip, stride);
         };
         if rows == 1 {
@@ -428,6 +483,9 @@ impl Work<'_> {
             }
         }
         LEFT.replace(buffer);
+        if let Some(rest) = self.rest() {
+            rest.multiply(result);
+        }
         self.finish(0, result);
     }
 
@@ -479,7 +537,7 @@ impl Work<'_> {
         let mut padded_bias = [0f32; LARGEST_TILE_COLUMNS];
         let start = match self.base {
             _ if blocks.start > 0 => Start::Result,
-            Base::Result => Start::Result,
+            Base::Result | Base::New(Onto::Matrix(_)) => Start::Result,
             Base::New(Onto::Nothing) => Start::Zero,
             Base::New(Onto::Bias(bias)) => {
                 padded_bias[..live].copy_from_slice(&bias[first_column..first_column + live]);
@@ -576,6 +634,7 @@ mod tests {
                 let base = match onto {
                     Onto::Nothing => 0.0,
                     Onto::Bias(bias) => f64::from(bias[column]),
+                    Onto::Matrix(onto) => f64::from(at(&onto, row, column)),
                 };
                 expected += base;
                 size += base.abs();
@@ -611,9 +670,11 @@ mod tests {
         for precision in [Precision::F32, Precision::Bf16] {
             for [m, k, n] in SHAPES {
                 let (a, b, bias) = (numbers(m * k, 1), numbers(k * n, 2), numbers(n, 3));
+                let sum = numbers(m * n, 4);
                 for a in [Matrix::new(&a, m, k), Matrix::new(&a, k, m).transposed()] {
                     for b in [Matrix::new(&b, k, n), Matrix::new(&b, n, k).transposed()] {
-                        for onto in [Onto::Nothing, Onto::Bias(&bias)] {
+                        for onto in [Onto::Nothing, Onto::Bias(&bias), Onto::Matrix(Matrix::new(&sum, m, n))]
+                        {
                             check(precision, a, b, onto, &product(precision, a, b, onto, Activated::No));
                         }
                         let packed = PackedRight::new(precision, b);
@@ -669,6 +730,26 @@ mod tests {
                     add_product(&mut sum, left, &PackedRight::new(precision, right));
                 }
                 assert_eq!(sum, whole);
+            }
+        }
+    }
+
+    #[test]
+    fn a_term_goes_on_with_the_sum_to_the_bit() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            for [m, k, n] in SHAPES {
+                for inner in [1, 8, 40] {
+                    let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+                    let (c, d, bias) = (numbers(m * inner, 3), numbers(inner * n, 4), numbers(n, 5));
+                    let (a, b) = (Matrix::new(&a, m, k), PackedRight::new(precision, Matrix::new(&b, k, n)));
+                    let d = PackedRight::new(precision, Matrix::new(&d, inner, n));
+                    let term = Term { a: Matrix::new(&c, m, inner), b: &d };
+                    let mut expected = product_packed(a, &b, Onto::Bias(&bias), Activated::No);
+                    let before = expected.clone();
+                    add_product(&mut expected, term.a, &d);
+                    assert_ne!(before, expected);
+                    assert_eq!(product_sum(a, &b, term, Onto::Bias(&bias)), expected, "{m} {k} {n} {inner}");
+                }
             }
         }
     }
