@@ -310,7 +310,7 @@ fn train_teacher(folder: &Path) {
         folder.join("teacher.toml"),
         "name = \"teacher\"\nseed = 5\noutput_dir = \"teacher\"\n[task]\nkind = \"seq2seq\"\nmax_new_tokens = 24\n[model]\n\
          architecture = \"llama\"\nhidden_size = 32\nnum_hidden_layers = 2\nnum_attention_heads = 4\n[tokenizer]\n\
-         train = { kind = \"gpt2\", vocab_size = 300 }\n[data]\ntrain = \"train.jsonl\"\nprompt = \"{question}\\n\\n\"\n\
+         train = { kind = \"gpt2\", vocab_size = 300 }\n[data]\ntrain = \"train.jsonl\"\nprompt_template = \"{question}\\n\\n\"\n\
          target = \"target\"\nmax_length = 48\nvalidation_fraction = 0\n[train]\nepochs = 12\nbatch_size = 4\n\
          learning_rate = 5e-3\ndtype = \"f32\"\n",
     );

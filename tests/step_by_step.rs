@@ -85,8 +85,9 @@ fn both_tasks_are_learnt_and_told_apart() {
         let folder = folder();
         train(folder.path(), &recipe(architecture, SUMS, "weight = 0.3"), &[]).success();
         for line in logged(folder.path()) {
-            let (label, rationale) =
-                (number(&line["losses"]["label_tokens"]), number(&line["losses"]["rationale_tokens"]));
+            // A step of one row may have no rationale.
+            let rationale = line["losses"]["rationale_tokens"].as_f64().unwrap_or(0.0);
+            let label = number(&line["losses"]["label_tokens"]);
             let expected = 0.3 * label + 0.7 * rationale;
             assert!((number(&line["loss"]) - expected).abs() < 1e-5 * expected, "{architecture}: {line}");
         }
@@ -125,7 +126,9 @@ fn a_rationale_without_weight_leaves_its_label_alone() {
     let folder = folder();
     for architecture in ["llama", "t5"] {
         let labels = |rationale: &str, loss: &dyn Fn(&Value) -> f64| -> Vec<f64> {
-            train(folder.path(), &recipe(architecture, SUMS, rationale), &[]).success();
+            // All rows in one step, so that their order, which goes by length, does not matter.
+            let settings = ["--set", "train.batch_size=100", "--set", "train.epochs=6"];
+            train(folder.path(), &recipe(architecture, SUMS, rationale), &settings).success();
             logged(folder.path()).iter().map(loss).collect()
         };
         let both = labels("weight = 1.0", &|line| number(&line["losses"]["label_tokens"]));
