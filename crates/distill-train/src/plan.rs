@@ -8,6 +8,7 @@ use crate::memory::{available_disk, available_memory};
 use crate::objectives::{Level, LossConfig};
 use crate::prepare::{Prepared, Shortage, prepare};
 use crate::rows;
+use crate::tasks::Task;
 use crate::teacher::PreparedTeacher;
 use distill_data::{LabelMap, TokenStats, label_counts};
 use distill_models::{Activations, EncoderConfig};
@@ -457,7 +458,13 @@ fn plan_of(prepared: &Prepared, datasets: &Datasets) -> Result<PlanReport, Train
         validation: validation[id],
         test: test[id],
     });
-    let lengths = TokenStats::new(&datasets.train.full_lengths(), recipe.data.max_length);
+    let mut lengths = TokenStats::new(&datasets.train.full_lengths(), recipe.data.max_length);
+    if matches!(prepared.task, Task::Rationale(_)) {
+        // Label and rationale are two sequences of a row, each cut by itself.
+        let cut = datasets.train.full_lengths().iter().zip(datasets.train.lengths());
+        let cut = cut.filter(|(full, length)| full > length).count() as u64;
+        lengths.truncated_share = cut as f64 / lengths.rows.max(1) as f64;
+    }
     let size = model_size(prepared);
     let longest = examples.lengths().iter().copied().max().unwrap_or(1);
     let mut memory = memory_need(recipe, &prepared.computing, &size, examples.len(), longest as usize);

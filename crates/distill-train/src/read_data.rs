@@ -142,11 +142,19 @@ impl Reading<'_> {
             (Some(distill_recipe::TextUnit::File), _) => TextUnit::File,
             (None, _) => TextUnit::Line,
         };
-        let spec = LanguageSpec { data: DataSpec { label: None, ..data }, text_unit, kind };
+        let mut spec = LanguageSpec { data: DataSpec { label: None, ..data }, text_unit, kind };
         let what = format!("reading {used_as} rows");
         observer.event(&Event::Stage { message: what.clone() });
         let mut progress = |done| observer.event(&Event::Progress { what: what.clone(), done, total: None });
-        let LanguageScan { scan, bytes } = scan_language_rows(&spec, &mut progress)?;
+        let mut scanned = scan_language_rows(&spec, &mut progress);
+        // Held-out files need no rationales.
+        if let (Err(DataError::MissingColumn { .. }), RowKind::Rationale(fields)) = (&scanned, &mut spec.kind)
+            && used_as != "train"
+            && fields.rationale.take().is_some()
+        {
+            scanned = scan_language_rows(&spec, &mut progress);
+        }
+        let LanguageScan { scan, bytes } = scanned?;
         files.extend(data_files(&scan, used_as));
         let language = Some(LanguageSource { spec: spec.clone(), bytes, layout: self.layout });
         Ok(Source { spec: spec.data, scan, language })
@@ -190,6 +198,7 @@ fn rationale_fields(
     let drop = table.wrong_rationales == WrongRationales::Drop;
     let argued = optional("teacher_label", &table.teacher_label, learnt && drop)?;
     let explained = mode != RationaleMode::LabelOnly;
+    let together = mode == RationaleMode::SingleTask;
     Ok(RationaleFields {
         label_prompt: field("label_prompt", &table.label_prompt)?,
         label: field("label", if learnt { &table.label } else { gold })?,
@@ -198,12 +207,13 @@ fn rationale_fields(
             &table.rationale_prompt,
             mode == RationaleMode::MultiTask,
         )?,
-        rationale: optional("rationale", &table.rationale, learnt && explained)?,
+        // Of held-out rows they are read where both are one text, so that its loss can be told.
+        rationale: optional("rationale", &table.rationale, explained && (learnt || together))?,
         gold: field("gold", gold)?,
         argued: argued.map(|argued| (argued, agreement(task.compare(table.choices.is_some())))),
         choices: table.choices.as_ref().map(column_of),
         separator: if layout == Layout::Decoder { table.separator.clone() } else { String::new() },
-        marker: (mode == RationaleMode::SingleTask).then(|| table.answer_marker.clone()),
+        marker: together.then(|| table.answer_marker.clone()),
     })
 }
 

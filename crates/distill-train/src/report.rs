@@ -93,9 +93,11 @@ impl Report {
                 ]
             }
             Self::Rationale(report) => {
+                // Without choices it is what was written that counts.
+                let written = report.written_accuracy.filter(|_| report.accuracy_by_token.is_some());
                 let optional = [
                     ("accuracy_by_token", report.accuracy_by_token),
-                    ("written_accuracy", report.written_accuracy),
+                    ("written_accuracy", written),
                     ("contradictions", report.contradictions),
                 ];
                 let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
