@@ -53,6 +53,11 @@ pub const ALL: &[ShippedRecipe] = &[
         text: include_str!("../../../recipes/domain_lm_lora.toml"),
         dataset: None,
     },
+    ShippedRecipe {
+        name: "distil_language_model",
+        text: include_str!("../../../recipes/distil_language_model.toml"),
+        dataset: None,
+    },
     ShippedRecipe { name: "chat_lora", text: include_str!("../../../recipes/chat_lora.toml"), dataset: None },
     ShippedRecipe {
         name: "summarize_lora",

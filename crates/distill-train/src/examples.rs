@@ -112,8 +112,40 @@ impl Examples {
             }
             ExampleKind::Hidden(masking) => self.hidden(masking, positions, pass),
             ExampleKind::Next(sequences) => self.next(sequences, positions),
-            ExampleKind::Target { decoder_start_token_id } => self.target(positions, *decoder_start_token_id),
+            ExampleKind::Target { decoder_start_token_id } => {
+                let read = &mut |position| self.rows.read(position);
+                self.target(positions, *decoder_start_token_id, read)
+            }
         }
+    }
+
+    /// The texts of the examples at these positions, with their marks: several of one where it is packed.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] if the token cache cannot be read.
+    pub(crate) fn texts(&self, positions: &[usize]) -> Result<Vec<Vec<u32>>, TrainError> {
+        match &self.kind {
+            ExampleKind::Next(sequences) => {
+                let pieces = positions.iter().filter_map(|&at| sequences.pieces.get(at)).flatten();
+                pieces.map(|&piece| self.rows.read_piece(piece)).collect()
+            }
+            _ => positions.iter().map(|&position| self.rows.read(position)).collect(),
+        }
+    }
+
+    /// A batch of other rows of tokens with their marks, each a sequence, as a model that writes texts reads its own.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] if a row is longer than the longest sequence.
+    pub(crate) fn batch_of(&self, rows: &[Vec<u32>]) -> Result<LabelledBatch, TrainError> {
+        let numbers: Vec<usize> = (0..rows.len()).collect();
+        if let ExampleKind::Target { decoder_start_token_id } = &self.kind {
+            return self.target(&numbers, *decoder_start_token_id, &mut |row| Ok(rows[row].clone()));
+        }
+        let whole: Vec<[Piece; 1]> =
+            rows.iter().enumerate().map(|(row, tokens)| [Piece::whole(row, tokens.len())]).collect();
+        let pieces: Vec<&[Piece]> = whole.iter().map(<[Piece; 1]>::as_slice).collect();
+        self.next_of(&pieces, numbers, &mut |piece| Ok(rows[piece.row].clone()))
     }
 
     fn hidden(&self, masking: &Masking, positions: &[usize], pass: u64) -> Result<LabelledBatch, TrainError> {
@@ -132,8 +164,18 @@ impl Examples {
     fn next(&self, sequences: &Sequences, positions: &[usize]) -> Result<LabelledBatch, TrainError> {
         let pieces: Vec<&[Piece]> =
             positions.iter().filter_map(|&at| sequences.pieces.get(at).map(Vec::as_slice)).collect();
+        self.next_of(&pieces, positions.to_vec(), &mut |piece| self.rows.read_piece(piece))
+    }
+
+    /// Sequences of these pieces, which `read` gives the tokens of.
+    fn next_of(
+        &self,
+        pieces: &[&[Piece]],
+        rows: Vec<usize>,
+        read: &mut dyn FnMut(Piece) -> Result<Vec<u32>, TrainError>,
+    ) -> Result<LabelledBatch, TrainError> {
         let padding = padding(self.pad_token_id, self.max_length);
-        let batch = collate_packed(&pieces, &mut |piece| self.rows.read_piece(piece), &padding)?;
+        let batch = collate_packed(pieces, read, &padding)?;
         let packed = batch.is_packed();
         let LanguageModelBatch {
             input_ids,
@@ -155,7 +197,7 @@ impl Examples {
             input_ids,
             attention_mask,
             labels: vec![IGNORED_LABEL; batch_size],
-            rows: positions.to_vec(),
+            rows,
             batch_size,
             sequence_length,
         };
@@ -163,9 +205,14 @@ impl Examples {
         Ok(LabelledBatch::new(batch, shifted, reading))
     }
 
-    fn target(&self, positions: &[usize], start: u32) -> Result<LabelledBatch, TrainError> {
+    fn target(
+        &self,
+        positions: &[usize],
+        start: u32,
+        read: &mut dyn FnMut(usize) -> Result<Vec<u32>, TrainError>,
+    ) -> Result<LabelledBatch, TrainError> {
         let padding = padding(self.pad_token_id, self.max_length);
-        let batch = collate_seq2seq(positions, &mut |position| self.rows.read(position), &padding)?;
+        let batch = collate_seq2seq(positions, read, &padding)?;
         let Seq2SeqBatch {
             input_ids,
             attention_mask,

@@ -9,9 +9,10 @@ use crate::objectives::{Level, LossConfig};
 use crate::prepare::{Prepared, Shortage, prepare};
 use crate::rows;
 use crate::teacher::PreparedTeacher;
+use crate::written::{cache_top_k, on_policy, teacher_texts};
 use distill_data::{LabelMap, TokenStats, label_counts};
 use distill_models::{Activations, EncoderConfig};
-use distill_recipe::Recipe;
+use distill_recipe::{Recipe, WrittenTexts};
 use serde::Serialize;
 
 /// What a run will do, and what it needs.
@@ -69,6 +70,15 @@ pub struct DistillationPlan {
     pub teachers: Vec<TeacherPlan>,
     /// Whether the teachers' logits are kept on disk; else they run along in each step.
     pub cached: bool,
+    /// How many of the teacher's likeliest tokens are kept on disk, where those of a vocabulary are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_top_k: Option<usize>,
+    /// How the teacher writes the texts that are trained on, where it does; steps are counted by the data's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher_texts: Option<WrittenTexts>,
+    /// The part of the steps that train on the student's own texts, a fraction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_policy: Option<f64>,
     /// Rows that only the teachers label, copies not counted.
     pub transfer_rows: u64,
     /// Changed copies of each training text, at most; they are made by the run, and add to its steps.
@@ -385,7 +395,10 @@ pub(crate) fn distillation_plan(prepared: &Prepared) -> Option<DistillationPlan>
         method: distill.table.method.map(distill_recipe::Method::name),
         losses: prepared.loss_configs.iter().map(loss).collect(),
         teachers: prepared.teachers.iter().map(teacher).collect(),
-        cached: teacher_is_cached(prepared),
+        cached: teacher_is_cached(prepared) || cache_top_k(&prepared.recipe).is_some(),
+        cache_top_k: cache_top_k(&prepared.recipe),
+        teacher_texts: teacher_texts(&prepared.recipe),
+        on_policy: Some(on_policy(&prepared.recipe)).filter(|fraction| *fraction > 0.0),
         copies: prepared.recipe.augment.as_ref().map(|augment| augment.copies),
         transfer_rows: prepared.transfer.iter().map(|rows| rows.len() as u64).sum(),
         copied_layers: prepared
@@ -399,7 +412,7 @@ pub(crate) fn distillation_plan(prepared: &Prepared) -> Option<DistillationPlan>
 
 /// Memory of the teachers that run along, in bytes: their weights, and a batch on its way through a layer.
 pub(crate) fn teacher_memory(prepared: &Prepared, longest: usize) -> u64 {
-    if !prepared.losses.needs().asks_teacher() {
+    if !prepared.losses.needs().asks_teacher() && teacher_texts(&prepared.recipe).is_none() {
         return 0;
     }
     let batch = prepared.recipe.train.batch_size as u64;
