@@ -19,8 +19,9 @@ use distill_recipe::CacheDtype;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
+use std::sync::atomic;
 
 /// Rows of logits that are in memory at a time.
 const ROWS_AT_ONCE: usize = 128;
@@ -87,7 +88,7 @@ impl LikeliestCache {
         let rows = CachedLogits::complete(caching.folder, &key, &mut wait, &mut |rows: Range<usize>| {
             let (done, total) = (rows.end as u64, Some(key.rows as u64));
             let values =
-                reader.read(rows, &first, &mut || match caching.interrupt.load(Ordering::Relaxed) {
+                reader.read(rows, &first, &mut || match caching.interrupt.load(atomic::Ordering::Relaxed) {
                     true => Err(TrainError::Interrupted),
                     false => Ok(()),
                 })?;
@@ -214,37 +215,45 @@ impl Kept {
         self.k * (self.numbers_an_id() + 1) + self.temperatures.len()
     }
 
-    /// The row of a token's logits, likeliest class first.
+    /// The row of a token's logits, likeliest class first; of two that are as likely the lower number.
     fn encode(&self, logits: &[f32]) -> Vec<f32> {
-        let likelier = |a: &u32, b: &u32| {
-            let [one, other] = [a, b].map(|class| logits[*class as usize]);
-            other.total_cmp(&one).then(a.cmp(b))
-        };
-        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-        if self.k < order.len() {
-            order.select_nth_unstable_by(self.k, likelier);
+        let kept = self.likeliest(logits);
+        let max = kept.first().map_or(0.0, |class| logits[*class as usize]);
+        let above = |class: &u32| f64::from(logits[*class as usize] - max);
+        let mut others = logits.to_vec();
+        for class in &kept {
+            others[*class as usize] = f32::NEG_INFINITY;
         }
-        let (kept, rest) = order.split_at_mut(self.k);
-        kept.sort_unstable_by(likelier);
-        let max = f64::from(kept.first().map_or(0.0, |class| logits[*class as usize]));
-        let above = |class: &u32| f64::from(logits[*class as usize]) - max;
-        // In the order of classes, so that a sum does not depend on how they were parted.
-        rest.sort_unstable();
-        let sum: f64 = kept.iter().chain(&*rest).map(|class| above(class).exp()).sum();
-        let log_sum = sum.ln();
+        // The terms of a sum need no more digits than an f32 has; the sum does.
+        let rest = |temperature: f64| -> f64 {
+            let inverse = temperature.recip() as f32;
+            others.iter().map(|x| f64::from(((x - max) * inverse).exp())).sum()
+        };
+        let log_sum = (kept.iter().map(|class| above(class).exp()).sum::<f64>() + rest(1.0)).ln();
         let mut row = Vec::with_capacity(self.width());
-        for class in &*kept {
+        for class in &kept {
             match self.dtype {
                 CacheDtype::F32 => row.push(*class as f32),
                 CacheDtype::F16 => row.extend([(class / BASE) as f32, (class % BASE) as f32]),
             }
         }
         row.extend(kept.iter().map(|class| (above(class) - log_sum) as f32));
-        for temperature in &self.temperatures {
-            let rest: f64 = rest.iter().map(|class| ((above(class) - log_sum) / temperature).exp()).sum();
-            row.push(rest.ln() as f32);
-        }
+        let of_rest = |temperature: &f64| (rest(*temperature).ln() - log_sum / temperature) as f32;
+        row.extend(self.temperatures.iter().map(of_rest));
         row
+    }
+
+    /// The classes of the largest logits.
+    fn likeliest(&self, logits: &[f32]) -> Vec<u32> {
+        let mut values = logits.to_vec();
+        let last = values.select_nth_unstable_by(self.k - 1, |a, b| b.total_cmp(a)).1.to_owned();
+        let classes = |wanted: Ordering| {
+            (0u32..).zip(logits).filter(move |(_, x)| x.total_cmp(&last) == wanted).map(|(class, _)| class)
+        };
+        let mut kept: Vec<u32> = classes(Ordering::Greater).chain(classes(Ordering::Equal)).collect();
+        kept.truncate(self.k);
+        kept.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
+        kept
     }
 
     /// Puts a row in its place among those of a batch.
@@ -307,5 +316,7 @@ mod tests {
         let kept = Kept { k: 3, temperatures: vec![1.0], dtype: CacheDtype::F32 };
         let row = kept.encode(&[0.5, 2.0, -1.0]);
         assert_eq!((&row[..3], row[6]), ([1.0, 0.0, 2.0].as_slice(), f32::NEG_INFINITY));
+        // As likely: the lower number first.
+        assert_eq!(kept.likeliest(&[1.0, 2.0, 1.0, 1.0, 2.0]), [1, 4, 0]);
     }
 }
