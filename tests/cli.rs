@@ -5,8 +5,20 @@ mod support;
 use serde_json::Value;
 use support::{Outcome, folder, run, tiny_folder, tree, write};
 
-const COMMANDS: [&str; 11] = [
-    "run", "validate", "plan", "schema", "recipes", "datasets", "eval", "predict", "compare", "inspect",
+const COMMANDS: [&str; 14] = [
+    "run",
+    "validate",
+    "plan",
+    "schema",
+    "recipes",
+    "datasets",
+    "eval",
+    "predict",
+    "generate",
+    "merge",
+    "rationales",
+    "compare",
+    "inspect",
     "bench",
 ];
 

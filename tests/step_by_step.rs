@@ -243,3 +243,17 @@ fn what_cannot_be_is_refused_with_the_way_out() {
         assert!(!folder.path().join("out").exists(), "nothing is written");
     }
 }
+
+#[test]
+fn the_quick_start_is_copied_and_runs() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    run(folder.path(), &["recipes", "copy", "step_by_step_quickstart"]).success();
+    for mode in ["single_task", "multi_task", "label_only"] {
+        let mode = format!("rationale.mode={mode}");
+        let few =
+            ["--set", "train.max_steps=3", "--set", "task.max_new_tokens=4", "--overwrite", "--set", &mode];
+        run(folder.path(), &[&["run", "step_by_step_quickstart.toml"], &few[..]].concat()).success();
+        let record = read_json(folder.path().join("checkpoints/step-by-step-quickstart/run.json"));
+        assert!(record["metrics"]["test"]["accuracy"].is_number(), "{record}");
+    }
+}

@@ -135,8 +135,23 @@ fn distillation_facts(plan: &DistillationPlan, facts: &mut Facts) {
     }
     facts.add(
         "asked",
-        if plan.cached { "once, its logits are kept on disk" } else { "in each step" }.to_owned(),
+        match (plan.cached, plan.cache_top_k) {
+            (_, Some(k)) => {
+                format!("once, its {} likeliest tokens of each place are kept on disk", count(k as u64))
+            }
+            (true, None) => "once, its logits are kept on disk".to_owned(),
+            (false, None) => "in each step".to_owned(),
+        },
     );
+    if let Some(texts) = &plan.teacher_texts {
+        let most = texts
+            .max_new_tokens
+            .map_or(String::new(), |most| format!(", up to {} tokens each", count(most as u64)));
+        facts.add("texts", format!("the teacher's{most}, written before the first step and kept on disk"));
+    }
+    if let Some(fraction) = plan.on_policy {
+        facts.add("on policy", format!("in {} of the steps, the student's own texts", percent(fraction)));
+    }
     if !plan.copied_layers.is_empty() {
         let layers: Vec<String> = plan.copied_layers.iter().map(usize::to_string).collect();
         facts.add("layers", format!("the teacher's {}", layers.join(", ")));

@@ -30,6 +30,16 @@ pub const ALL: &[ShippedRecipe] = &[
         text: include_str!("../../../recipes/language_model_quickstart.toml"),
         dataset: Some("village_stories"),
     },
+    ShippedRecipe {
+        name: "step_by_step_quickstart",
+        text: include_str!("../../../recipes/step_by_step_quickstart.toml"),
+        dataset: Some("word_problems"),
+    },
+    ShippedRecipe {
+        name: "step_by_step",
+        text: include_str!("../../../recipes/step_by_step.toml"),
+        dataset: None,
+    },
     ShippedRecipe { name: "ag_news", text: include_str!("../../../recipes/ag_news.toml"), dataset: None },
     ShippedRecipe {
         name: "ag_news_csv",
@@ -51,6 +61,11 @@ pub const ALL: &[ShippedRecipe] = &[
     ShippedRecipe {
         name: "domain_lm_lora",
         text: include_str!("../../../recipes/domain_lm_lora.toml"),
+        dataset: None,
+    },
+    ShippedRecipe {
+        name: "distil_language_model",
+        text: include_str!("../../../recipes/distil_language_model.toml"),
         dataset: None,
     },
     ShippedRecipe { name: "chat_lora", text: include_str!("../../../recipes/chat_lora.toml"), dataset: None },

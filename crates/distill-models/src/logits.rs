@@ -61,6 +61,14 @@ impl Logits {
         }
     }
 
+    /// Those of some rows, `[rows.len(), classes]`.
+    pub fn of_rows(&self, rows: &[usize]) -> Tensor<2> {
+        let numbers: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+        let device = self.rows.device().without_autodiff();
+        let numbers = Tensor::<1, Int>::from_data(TensorData::new(numbers, [rows.len()]), &device);
+        Self { rows: self.rows.clone().select(0, numbers), output: self.output.clone() }.tensor()
+    }
+
     /// All of them, `[rows, classes]`; those of a vocabulary are computed at every call.
     pub fn tensor(&self) -> Tensor<2> {
         match &self.output {

@@ -144,9 +144,10 @@ impl Plan {
         let places = shared_groups_of(&self.teacher, layers).unwrap_or_else(|| layers.to_vec());
         let mut loaded = build(&self.student, &weights.with_layers(places), load)?;
         // A layer that was not chosen is no surprise; what else is left of the teacher may be one.
-        let prefix = self.teacher.architecture.base_model_prefix();
+        let prefixes = [self.teacher.architecture.base_model_prefix(), "model", "transformer"];
         loaded.report.unused.retain(|name| {
-            let name = name.strip_prefix(prefix).and_then(|name| name.strip_prefix('.')).unwrap_or(name);
+            let headless = |prefix: &&str| name.strip_prefix(*prefix)?.strip_prefix('.');
+            let name = prefixes.iter().find_map(headless).unwrap_or(name);
             !LAYERS.iter().any(|layers| name.starts_with(layers))
         });
         let report = StudentReport {
@@ -185,9 +186,10 @@ impl Plan {
 }
 
 /// Where a checkpoint holds its layers, below the model's prefix.
-const LAYERS: [&str; 7] = [
+const LAYERS: [&str; 8] = [
     "encoder.layer.",
     "transformer.layer.",
+    "layer.",
     "encoder.albert_layer_groups.",
     "layers.",
     "h.",

@@ -32,7 +32,7 @@ pub use stages::{STAGE_FOLDER, Stage, stages};
 pub use suggest::did_you_mean;
 pub use tables::augment::{AugmentTable, ReplacementsChoice};
 pub use tables::data::{Column, DataFormat, DataTable, TextUnit};
-pub use tables::distill::{CacheDtype, Distill, DistillTable, LOSSES, LossForm, Method};
+pub use tables::distill::{CacheDtype, Distill, DistillTable, LOSSES, LossForm, Method, WrittenTexts};
 pub use tables::lora::LoraTable;
 pub use tables::model::ModelTable;
 pub use tables::one_or_many::OneOrMany;

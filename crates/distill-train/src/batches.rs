@@ -7,12 +7,14 @@ use crate::examples::{Examples, LabelledBatch};
 use crate::plan::steps;
 use crate::prepare::{Prepared, Shortage, prepare};
 use crate::schedule::Schedule;
+use crate::written::{TeacherTexts, on_policy};
 use distill_data::{epoch_order, sequential_batches};
 use distill_recipe::Recipe;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 /// The pass of held-out rows, whose hidden tokens are always the same.
 const HELD_OUT: u64 = u64::MAX;
@@ -27,7 +29,15 @@ pub fn write_batches(recipe: &Recipe, path: &Path, observer: &mut dyn Observer) 
     let prepared = prepare(recipe, Shortage::Tell, observer)?;
     let scratch = tempfile::tempdir().map_err(TrainError::io(&std::env::temp_dir()))?;
     let datasets = tokenize(&prepared, scratch.path(), observer)?;
-    let examples = prepared.training_examples(datasets.train.clone())?;
+    if on_policy(recipe) > 0.0 {
+        return Err(TrainError::Unusable {
+            message: "the student writes the texts of some steps itself: they are known only then".to_owned(),
+            help: "leave `on_policy` out, or set it to 0".to_owned(),
+        });
+    }
+    let go_on = AtomicBool::new(false);
+    let texts = TeacherTexts { prepared: &prepared, cache: scratch.path(), interrupt: &go_on };
+    let examples = prepared.training_examples(texts.in_place_of(datasets.train.clone(), observer)?)?;
     let mut file = BufWriter::new(File::create(path).map_err(TrainError::io(path))?);
     let mut write = |line: Value| writeln!(file, "{line}").map_err(TrainError::io(path));
     let count = each_step(&prepared, &examples, &mut write)?;

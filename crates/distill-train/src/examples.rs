@@ -129,9 +129,66 @@ impl Examples {
             ExampleKind::Hidden(masking) => self.hidden(masking, positions, pass),
             ExampleKind::Next(sequences) => self.next(sequences, positions),
             ExampleKind::Target { decoder_start_token_id, sequences } => {
-                self.target(sequences, positions, *decoder_start_token_id)
+                let rows = positions.iter().filter_map(|&at| sequences.pieces.get(at)).flatten();
+                // All labels, then all rationales.
+                let (rationales, labels): (Vec<Piece>, Vec<Piece>) =
+                    rows.partition(|piece| sequences.is_rationale(piece));
+                let pieces = [labels, rationales].concat();
+                self.target(&pieces, *decoder_start_token_id, &mut |piece| self.rows.read_piece(piece))
             }
         }
+    }
+
+    /// The texts of the examples at these positions, with their marks: several of one where it is packed.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] if the token cache cannot be read.
+    pub(crate) fn texts(&self, positions: &[usize]) -> Result<Vec<Vec<u32>>, TrainError> {
+        match &self.kind {
+            ExampleKind::Next(sequences) | ExampleKind::Target { sequences, .. } => {
+                let pieces = positions.iter().filter_map(|&at| sequences.pieces.get(at)).flatten();
+                pieces.map(|&piece| self.rows.read_piece(piece)).collect()
+            }
+            _ => positions.iter().map(|&position| self.rows.read(position)).collect(),
+        }
+    }
+
+    /// A batch of other rows of tokens with their marks, each a sequence, as a model that writes texts reads its own.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] if a row is longer than the longest sequence.
+    pub(crate) fn batch_of(&self, rows: &[Vec<u32>]) -> Result<LabelledBatch, TrainError> {
+        let numbers: Vec<usize> = (0..rows.len()).collect();
+        let whole: Vec<Piece> =
+            rows.iter().enumerate().map(|(row, tokens)| Piece::whole(row, tokens.len())).collect();
+        let read = &mut |piece: Piece| Ok(rows[piece.row].clone());
+        if let ExampleKind::Target { decoder_start_token_id, .. } = &self.kind {
+            return self.target(&whole, *decoder_start_token_id, read);
+        }
+        let pieces: Vec<&[Piece]> = whole.chunks(1).collect();
+        self.next_of(&pieces, numbers, read)
+    }
+
+    /// For each place of a batch of these sequences whether it is of a rationale, `false` for padding; nothing where there
+    /// are none. `len` is how many places a piece takes.
+    fn flags<'p>(
+        &self,
+        sequences: impl Iterator<Item = &'p [Piece]>,
+        width: usize,
+        len: &dyn Fn(&Piece) -> usize,
+    ) -> Vec<bool> {
+        let of = match &self.kind {
+            ExampleKind::Next(of) | ExampleKind::Target { sequences: of, .. } if of.explained => of,
+            _ => return Vec::new(),
+        };
+        let mut flags = Vec::new();
+        for (row, pieces) in (1..).zip(sequences) {
+            for piece in pieces {
+                flags.resize(flags.len() + len(piece), of.is_rationale(piece));
+            }
+            flags.resize(row * width, false);
+        }
+        flags
     }
 
     fn hidden(&self, masking: &Masking, positions: &[usize], pass: u64) -> Result<LabelledBatch, TrainError> {
@@ -150,8 +207,18 @@ impl Examples {
     fn next(&self, sequences: &Sequences, positions: &[usize]) -> Result<LabelledBatch, TrainError> {
         let pieces: Vec<&[Piece]> =
             positions.iter().filter_map(|&at| sequences.pieces.get(at).map(Vec::as_slice)).collect();
+        self.next_of(&pieces, positions.to_vec(), &mut |piece| self.rows.read_piece(piece))
+    }
+
+    /// Sequences of these pieces, which `read` gives the tokens of.
+    fn next_of(
+        &self,
+        pieces: &[&[Piece]],
+        rows: Vec<usize>,
+        read: &mut dyn FnMut(Piece) -> Result<Vec<u32>, TrainError>,
+    ) -> Result<LabelledBatch, TrainError> {
         let padding = padding(self.pad_token_id, self.max_length);
-        let batch = collate_packed(&pieces, &mut |piece| self.rows.read_piece(piece), &padding)?;
+        let batch = collate_packed(pieces, read, &padding)?;
         let packed = batch.is_packed();
         let LanguageModelBatch {
             input_ids,
@@ -163,10 +230,7 @@ impl Examples {
             sequence_length,
             ..
         } = batch;
-        let rationale = match sequences.explained {
-            true => flags(&pieces, sequence_length, |piece| sequences.is_rationale(piece)),
-            false => Vec::new(),
-        };
+        let rationale = self.flags(pieces.iter().copied(), sequence_length, &|piece| piece.len);
         // Each token stands where it is predicted: one place to the left, within its piece.
         let mut shifted = Vec::with_capacity(labels.len());
         for row in labels.chunks(sequence_length.max(1)) {
@@ -177,7 +241,7 @@ impl Examples {
             input_ids,
             attention_mask,
             labels: vec![IGNORED_LABEL; batch_size],
-            rows: positions.to_vec(),
+            rows,
             batch_size,
             sequence_length,
         };
@@ -185,21 +249,16 @@ impl Examples {
         Ok(LabelledBatch::new(batch, shifted, rationale, reading))
     }
 
-    /// The prompts and targets of rows: all labels, then all rationales.
+    /// Prompts and targets, a pair a piece.
     fn target(
         &self,
-        sequences: &Sequences,
-        positions: &[usize],
+        pieces: &[Piece],
         start: u32,
+        read: &mut dyn FnMut(Piece) -> Result<Vec<u32>, TrainError>,
     ) -> Result<LabelledBatch, TrainError> {
-        let rows = || positions.iter().filter_map(|&at| sequences.pieces.get(at)).flatten();
-        let (rationales, labels): (Vec<Piece>, Vec<Piece>) =
-            rows().partition(|piece| sequences.is_rationale(piece));
-        let pieces = [labels.as_slice(), &rationales].concat();
-        let labels_first = labels.len();
-        let numbers: Vec<usize> = (0..pieces.len()).collect();
         let padding = padding(self.pad_token_id, self.max_length);
-        let batch = collate_seq2seq(&numbers, &mut |number| self.rows.read_piece(pieces[number]), &padding)?;
+        let numbers: Vec<usize> = (0..pieces.len()).collect();
+        let batch = collate_seq2seq(&numbers, &mut |number| read(pieces[number]), &padding)?;
         let Seq2SeqBatch {
             input_ids, attention_mask, labels, batch_size, source_length, target_length, ..
         } = batch;
@@ -219,11 +278,7 @@ impl Examples {
             sequence_length: source_length,
         };
         let reading = Reading::Decoder { input_ids: decoder, length: target_length };
-        let of_rationale = |place: usize| place >= labels_first * target_length;
-        let rationale = match sequences.explained {
-            true => (0..labels.len()).map(of_rationale).collect(),
-            false => Vec::new(),
-        };
+        let rationale = self.flags(pieces.chunks(1), target_length, &|_| target_length);
         Ok(LabelledBatch::new(batch, labels, rationale, reading))
     }
 }
@@ -272,16 +327,4 @@ impl LabelledBatch {
             device,
         }
     }
-}
-
-/// For each place of a batch whether `flag` holds for its piece; `false` for padding.
-fn flags(sequences: &[&[Piece]], width: usize, flag: impl Fn(&Piece) -> bool) -> Vec<bool> {
-    let mut flags = Vec::with_capacity(sequences.len() * width);
-    for (row, pieces) in (1..).zip(sequences) {
-        for piece in *pieces {
-            flags.resize(flags.len() + piece.len, flag(piece));
-        }
-        flags.resize(row * width, false);
-    }
-    flags
 }

@@ -47,6 +47,7 @@ pub mod stages;
 pub mod tasks;
 pub mod teacher;
 pub mod trainer;
+mod written;
 
 pub use batches::write_batches;
 pub use computing::{Computing, precision_for};

@@ -10,10 +10,11 @@ use crate::prepare::{Prepared, Shortage, prepare};
 use crate::rows;
 use crate::tasks::Task;
 use crate::teacher::PreparedTeacher;
+use crate::written::{cache_top_k, on_policy, teacher_texts};
 use distill_data::{LabelMap, TokenStats, label_counts};
 use distill_models::{Activations, EncoderConfig};
 use distill_ops::Precision;
-use distill_recipe::Recipe;
+use distill_recipe::{Recipe, WrittenTexts};
 use serde::Serialize;
 
 /// What a run will do, and what it needs.
@@ -71,6 +72,15 @@ pub struct DistillationPlan {
     pub teachers: Vec<TeacherPlan>,
     /// Whether the teachers' logits are kept on disk; else they run along in each step.
     pub cached: bool,
+    /// How many of the teacher's likeliest tokens are kept on disk, where those of a vocabulary are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_top_k: Option<usize>,
+    /// How the teacher writes the texts that are trained on, where it does; steps are counted by the data's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher_texts: Option<WrittenTexts>,
+    /// The part of the steps that train on the student's own texts, a fraction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_policy: Option<f64>,
     /// Rows that only the teachers label, copies not counted.
     pub transfer_rows: u64,
     /// Changed copies of each training text, at most; they are made by the run, and add to its steps.
@@ -395,7 +405,10 @@ pub(crate) fn distillation_plan(prepared: &Prepared) -> Option<DistillationPlan>
         method: distill.table.method.map(distill_recipe::Method::name),
         losses: prepared.loss_configs.iter().map(loss).collect(),
         teachers: prepared.teachers.iter().map(teacher).collect(),
-        cached: teacher_is_cached(prepared),
+        cached: teacher_is_cached(prepared) || cache_top_k(&prepared.recipe).is_some(),
+        cache_top_k: cache_top_k(&prepared.recipe),
+        teacher_texts: teacher_texts(&prepared.recipe),
+        on_policy: Some(on_policy(&prepared.recipe)).filter(|fraction| *fraction > 0.0),
         copies: prepared.recipe.augment.as_ref().map(|augment| augment.copies),
         transfer_rows: prepared.transfer.iter().map(|rows| rows.len() as u64).sum(),
         copied_layers: prepared
@@ -409,7 +422,7 @@ pub(crate) fn distillation_plan(prepared: &Prepared) -> Option<DistillationPlan>
 
 /// Memory of the teachers that run along, in bytes: their weights, and a batch on its way through a layer.
 pub(crate) fn teacher_memory(prepared: &Prepared, longest: usize) -> u64 {
-    if !prepared.losses.needs().asks_teacher() {
+    if !prepared.losses.needs().asks_teacher() && teacher_texts(&prepared.recipe).is_none() {
         return 0;
     }
     let batch = prepared.recipe.train.batch_size as u64;
@@ -461,7 +474,8 @@ fn plan_of(prepared: &Prepared, datasets: &Datasets) -> Result<PlanReport, Train
     let mut lengths = TokenStats::new(&datasets.train.full_lengths(), recipe.data.max_length);
     if matches!(prepared.task, Task::Rationale(_)) {
         // Label and rationale are two sequences of a row, each cut by itself.
-        let cut = datasets.train.full_lengths().iter().zip(datasets.train.lengths());
+        let full = datasets.train.full_lengths();
+        let cut = full.iter().zip(datasets.train.lengths());
         let cut = cut.filter(|(full, length)| full > length).count() as u64;
         lengths.truncated_share = cut as f64 / lengths.rows.max(1) as f64;
     }

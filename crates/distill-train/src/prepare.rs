@@ -17,6 +17,7 @@ use crate::report::ChosenMetric;
 use crate::rows::{Rows, TokenizedRows};
 use crate::tasks::{Generate, Task};
 use crate::teacher::{PreparedTeacher, prepare_teachers};
+use crate::written::check as check_written;
 use burn::tensor::Device;
 use distill_data::tokenizer::{Tokenizer, TokenizerKind, TrainConfig};
 use distill_data::{Cut, LabelMap, Layout, Masking, Piece, RowEncoder, RowKind, pack, windows};
@@ -122,7 +123,10 @@ pub fn prepare(
     check_not_its_own_output(recipe, folder.as_deref())?;
     check_adapters(recipe, folder.as_deref())?;
     let written = match level {
-        Level::NextToken => Some(written_by(recipe, folder.as_deref())?),
+        Level::NextToken => {
+            check_texts_of_its_own(recipe)?;
+            Some(written_by(recipe, folder.as_deref())?)
+        }
         Level::Sequence | Level::Token => None,
     };
     let layout = if written == Some(ModelTask::Seq2SeqLm) { Layout::EncoderDecoder } else { Layout::Decoder };
@@ -148,6 +152,7 @@ pub fn prepare(
         reorder_head(loaded.model.as_mut(), &order);
     }
     let losses = build_losses(recipe, &loss_configs, level, &loaded.config, &teachers)?;
+    check_written(recipe, level, &loss_configs, teachers.len())?;
     let needs = losses.needs();
     check_teachers(recipe, &teachers, needs.inside_of_teacher() || same_tokens_needed)?;
     let projection = teachers.first().filter(|_| needs.projection).map(|teacher| {
@@ -249,6 +254,16 @@ fn written_by(recipe: &Recipe, folder: Option<&Path>) -> Result<ModelTask, Train
     } else {
         ModelTask::CausalLm
     })
+}
+
+/// More texts for a teacher to label are for models that do not write: others learn from any text.
+fn check_texts_of_its_own(recipe: &Recipe) -> Result<(), TrainError> {
+    let transfer = recipe.distill.as_ref().is_some_and(|distill| distill.table.transfer_data.is_some());
+    let given = [("distill.transfer_data", transfer), ("augment", recipe.augment.is_some())];
+    let Some((key, _)) = given.into_iter().find(|(_, given)| *given) else { return Ok(()) };
+    let message = "texts that a teacher alone labels are not for a model that writes texts".to_owned();
+    let help = "it learns from any text: name more files by `train` in `[data]`".to_owned();
+    Err(recipe.faults(vec![recipe.fault_at(key, message, Some(help))]).into())
 }
 
 /// Adapters belong to a trained model, and are named as such.
@@ -527,6 +542,15 @@ fn check_not_its_own_output(recipe: &Recipe, model: Option<&Path>) -> Result<(),
 }
 
 impl Prepared {
+    /// The losses once more, as they were built.
+    ///
+    /// # Errors
+    /// None that was not told when they were built first.
+    pub(crate) fn losses_again(&self) -> Result<Losses, TrainError> {
+        let level = self.task.level();
+        build_losses(&self.recipe, &self.loss_configs, level, &self.loaded.config, &self.teachers)
+    }
+
     /// Names of the labels; none for a language model.
     pub fn label_names(&self) -> &[String] {
         self.labels.as_ref().map(LabelMap::names).unwrap_or_default()
@@ -599,7 +623,7 @@ impl Prepared {
         })
     }
 
-    fn reads_documents(&self) -> bool {
+    pub(crate) fn reads_documents(&self) -> bool {
         let language = self.train.source.language.as_ref();
         language.is_some_and(|language| matches!(language.spec.kind, RowKind::Document))
     }

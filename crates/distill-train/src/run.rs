@@ -27,6 +27,7 @@ use crate::run_folder::{
 use crate::schedule::Schedule;
 use crate::teacher::Teachers;
 use crate::trainer::{LoopEnd, LoopSettings, Measure, Trainer};
+use crate::written::{OnPolicy, TeacherTexts};
 use distill_models::{Adapter, HeadPolicy, LoadRequest, Model, TaskKind, load};
 use distill_ops::{AdamW, describe};
 use distill_recipe::Recipe;
@@ -188,7 +189,7 @@ impl Run<'_> {
         let recipe = &self.prepared.recipe;
         let cache = recipe.data.cache_dir.clone().unwrap_or_else(|| self.folder.cache());
         let datasets = tokenize(&self.prepared, &cache, observer)?;
-        let examples = self.prepared.training_examples(datasets.train.clone())?;
+        let examples = self.training_examples(&datasets, &cache, observer)?;
         if let Err(error) = check_memory(&self.prepared, &examples) {
             if start != Start::Resume {
                 self.folder.abandon()?;
@@ -223,6 +224,17 @@ impl Run<'_> {
         }
     }
 
+    /// What is learnt: the data's texts, or those that the teacher writes in their place.
+    fn training_examples(
+        &self,
+        datasets: &Datasets,
+        cache: &Path,
+        observer: &mut dyn Observer,
+    ) -> Result<Examples, TrainError> {
+        let texts = TeacherTexts { prepared: &self.prepared, cache, interrupt: self.interrupt };
+        self.prepared.training_examples(texts.in_place_of(datasets.train.clone(), observer)?)
+    }
+
     fn train(
         &mut self,
         datasets: &Datasets,
@@ -236,12 +248,16 @@ impl Run<'_> {
         let adamw = AdamW { beta1: train.adam_beta1, beta2: train.adam_beta2, epsilon: train.adam_epsilon };
         // Before a checkpoint takes the place of the student's start, which may be its own teacher.
         let teachers = Teachers { prepared: &self.prepared, cache, interrupt: self.interrupt };
-        let teacher = teachers.of(&self.prepared.training_parts(), &datasets.train, observer)?;
-        let measured = datasets.validation.as_ref().zip(self.prepared.validation.as_ref());
-        let of_validation = match (self.settings.metric, measured) {
-            (ChosenMetric::Objective, Some((rows, parts))) => teachers.of(&[parts], rows, observer)?,
+        let parts = self.prepared.training_parts();
+        let teacher = teachers.of(&parts, &datasets.train, examples, observer)?;
+        let validation = datasets.validation.clone().map(|rows| self.prepared.examples(rows)).transpose()?;
+        let of_validation = match (self.settings.metric, &validation, self.prepared.validation.as_ref()) {
+            (ChosenMetric::Objective, Some(held_out), Some(parts)) => {
+                teachers.of(&[parts], &held_out.rows, held_out, observer)?
+            }
             _ => None,
         };
+        let on_policy = OnPolicy::of(&self.prepared, self.prepared.losses_again()?);
         let mut projection = self.prepared.projection.clone();
         let mut checkpoint = checkpoint;
         if let Some(checkpoint) = &mut checkpoint {
@@ -265,7 +281,6 @@ impl Run<'_> {
         // What is saved is the model in training, which the loop holds; this is the rest of what it is saved with.
         let saver = self.prepared.saver();
         let save_model = |model: &dyn Model, folder: &Path| saver.save(model, folder);
-        let validation = datasets.validation.clone().map(|rows| self.prepared.examples(rows)).transpose()?;
         let head = Head::of(&self.prepared, settings);
         let of_rows = self.prepared.validation.as_ref();
         let measure = validation.as_ref().zip(of_rows).map(|(examples, rows)| {
@@ -291,6 +306,7 @@ impl Run<'_> {
             optimizer: &mut optimizer,
             projection: projection.as_mut(),
             teacher: teacher.as_ref(),
+            on_policy: on_policy.as_ref(),
             train: examples,
             validate: measure.as_ref().map(|measure| measure as &Measure<'_>),
             store: &self.store,

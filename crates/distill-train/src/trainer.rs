@@ -12,6 +12,7 @@ use crate::report::{ChosenMetric, Report};
 use crate::run_folder::MetricsLog;
 use crate::schedule::Schedule;
 use crate::teacher::Teacher;
+use crate::written::OnPolicy;
 use distill_data::epoch_order;
 use distill_eval::EvalError;
 use distill_models::{Activations, Model};
@@ -90,6 +91,8 @@ pub struct Trainer<'a> {
     pub projection: Option<&'a mut Projection>,
     /// What the model learns from besides labels.
     pub teacher: Option<&'a Teacher>,
+    /// Writes the texts of some steps.
+    pub(crate) on_policy: Option<&'a OnPolicy>,
     /// Training rows.
     pub train: &'a Examples,
     /// Measures the model on the validation rows; without them the last model is kept.
@@ -207,17 +210,26 @@ impl Trainer<'_> {
     /// Forward and backward passes of one step, in micro-steps of `batch_size` rows; each loss is a mean over the whole
     /// step.
     fn forward_backward(&self, step: u64, epoch: u64, rows: &[usize]) -> Result<StepSums, TrainError> {
+        let own_texts = self.on_policy.filter(|on_policy| on_policy.takes(step));
+        let losses = own_texts.map_or(self.settings.losses.as_ref(), |own| &own.losses);
         let settings = PassSettings {
-            losses: &self.settings.losses,
+            losses,
             precision: self.settings.precision,
             activations: self.settings.activations,
         };
         let micro_steps: Vec<(&[usize], LabelledBatch)> = rows
             .chunks(self.settings.batch_size)
-            .map(|rows| Ok((rows, self.train.batch(rows, epoch)?)))
+            .zip(0..)
+            .map(|(rows, micro_step)| {
+                let batch = match own_texts {
+                    Some(own) => own.batch(&*self.model, self.train, rows, [step, micro_step])?,
+                    None => self.train.batch(rows, epoch)?,
+                };
+                Ok((rows, batch))
+            })
             .collect::<Result<_, TrainError>>()?;
         let counts = micro_steps.iter().fold(StepCounts::default(), |sum, (_, batch)| sum.plus(batch.counts));
-        let units = self.settings.losses.iter().map(|loss| counts.of(loss.objective.unit()));
+        let units = losses.iter().map(|loss| counts.of(loss.objective.unit()));
         let parts = units.map(|units| (0.0, units)).collect();
         let (examples, tokens) = (counts.examples, counts.tokens);
         let mut sums = StepSums { gradients: Gradients::new(), loss: 0.0, parts, examples, tokens };

@@ -178,7 +178,7 @@ fn output(logits: Tensor<2>) -> ModelOutput {
 }
 
 fn of_logits(logits: Tensor<2>) -> TeacherOutput {
-    TeacherOutput { logits: vec![(1.0, Logits::computed(logits))], output: None }
+    TeacherOutput { logits: vec![(1.0, Logits::computed(logits))], ..TeacherOutput::default() }
 }
 
 #[test]
@@ -393,7 +393,7 @@ fn golden_tinybert() {
             shape,
             device: &device,
         };
-        let teacher = TeacherOutput { logits: Vec::new(), output: Some(teacher_output) };
+        let teacher = TeacherOutput { output: Some(teacher_output), ..TeacherOutput::default() };
         let loss = case.loss(&student_output, teacher, Some(&projection));
         check_loss(&golden, name, &loss);
         let mut grads = loss.backward();
@@ -435,7 +435,7 @@ fn golden_minilm_v2() {
             shape,
             device: &device,
         };
-        let teacher = TeacherOutput { logits: Vec::new(), output: Some(with(of("teacher"))) };
+        let teacher = TeacherOutput { output: Some(with(of("teacher"))), ..TeacherOutput::default() };
         let loss = case.loss(&with(leaves.clone()), teacher, None);
         check_loss(&golden, name, &loss);
         let mut grads = loss.backward();

@@ -24,10 +24,12 @@ const KEY: &str = "distill";
 #[schemars(extend("x-aliases" = {
     "objectives": "losses", "loss": "losses", "preset": "method", "kind": "method",
     "kd_temperature": "temperature", "cache": "cache_teacher", "unlabelled": "transfer_data",
-    "unlabeled": "transfer_data", "transfer": "transfer_data", "transfer_set": "transfer_data"
+    "unlabeled": "transfer_data", "transfer": "transfer_data", "transfer_set": "transfer_data",
+    "lmbda": "on_policy", "student_data_fraction": "on_policy", "top_k": "cache_top_k",
+    "generations": "teacher_texts", "seq_kd": "teacher_texts"
 }))]
 pub struct DistillTable {
-    /// A method of the literature, which stands for its losses: `soft_labels`, `distilbert`, `tinybert` or `minilm`; of models that write texts `soft_labels`, `forward_kl`, `reverse_kl` or `jsd`; `distill plan` prints them.
+    /// A method of the literature, which stands for its losses: `soft_labels`, `distilbert`, `tinybert` or `minilm`; of models that write texts `soft_labels`, `forward_kl`, `reverse_kl`, `jsd`, `gkd` or `sequence_level`; `distill plan` prints them.
     pub method: Option<Method>,
     /// Temperature of the method's soft labels or divergence; number above 0, default that of the method.
     #[schemars(extend("exclusiveMinimum" = 0))]
@@ -43,6 +45,37 @@ pub struct DistillTable {
     /// Number format of that cache: `f32`, or `f16` for half the space; default `f32`.
     #[serde(default)]
     pub cache_dtype: CacheDtype,
+    /// Of models that write texts: keep the teacher's likeliest tokens of every place on disk, so many with what all others have together, and compare with them; number from 1, default none: the teacher runs along.
+    #[schemars(range(min = 1))]
+    pub cache_top_k: Option<usize>,
+    /// Of models that write texts: train on what the teacher writes to the training prompts, or goes on with after the first tokens of each document, in place of the data's own.
+    pub teacher_texts: Option<WrittenTexts>,
+    /// Of models that write texts: the part of the steps that train on what the student itself writes, corrected by the teacher; fraction, default 0 (`gkd`: 0.5).
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub on_policy: Option<f64>,
+    /// How the student writes the texts of `on_policy`.
+    pub student_texts: Option<WrittenTexts>,
+}
+
+/// How texts to train on are written.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-aliases" = {
+    "max_tokens": "max_new_tokens", "prefix_tokens": "prompt_tokens", "beams": "num_beams", "T": "temperature"
+}))]
+pub struct WrittenTexts {
+    /// Divides the logits that tokens are drawn from; number from 0 (the likeliest token always), default 0 for a teacher, 1 for a student.
+    #[schemars(range(min = 0.0))]
+    pub temperature: Option<f64>,
+    /// Longest text, in tokens, where `max_length` leaves so many; number from 1, default 128.
+    #[schemars(range(min = 1))]
+    pub max_new_tokens: Option<usize>,
+    /// How much of a document is kept as its beginning, in tokens; number from 1, default 32.
+    #[schemars(range(min = 1))]
+    pub prompt_tokens: Option<usize>,
+    /// Beams of a search for the likeliest text, of a teacher alone and without a temperature; number from 1, default 1.
+    #[schemars(range(min = 1))]
+    pub num_beams: Option<usize>,
 }
 
 fn yes() -> bool {
@@ -55,7 +88,8 @@ fn yes() -> bool {
 #[schemars(extend("x-aliases" = {
     "hinton": "soft_labels", "kd": "soft_labels", "logits": "soft_labels", "logit_kd": "soft_labels",
     "distil_bert": "distilbert", "tiny_bert": "tinybert", "minilm_v2": "minilm", "minilmv2": "minilm",
-    "mini_lm": "minilm", "kl": "forward_kl", "minillm": "reverse_kl", "js": "jsd", "jensen_shannon": "jsd"
+    "mini_lm": "minilm", "kl": "forward_kl", "minillm": "reverse_kl", "js": "jsd", "jensen_shannon": "jsd",
+    "seq_kd": "sequence_level", "seqkd": "sequence_level", "sequence_kd": "sequence_level"
 }))]
 pub enum Method {
     /// Hinton et al. 2015.
@@ -72,6 +106,10 @@ pub enum Method {
     ReverseKl,
     /// Agarwal et al. 2023 on the data's texts.
     Jsd,
+    /// Agarwal et al. 2023.
+    Gkd,
+    /// Kim and Rush 2016.
+    SequenceLevel,
 }
 
 impl Method {
@@ -85,6 +123,8 @@ impl Method {
             Self::ForwardKl => "forward_kl",
             Self::ReverseKl => "reverse_kl",
             Self::Jsd => "jsd",
+            Self::Gkd => "gkd",
+            Self::SequenceLevel => "sequence_level",
         }
     }
 }
@@ -178,10 +218,35 @@ impl DistillTable {
             ),
             _ => {}
         }
+        for (key, of_student) in [("teacher_texts", false), ("student_texts", true)] {
+            let texts = if of_student { &self.student_texts } else { &self.teacher_texts };
+            if let (Some(texts), Some(node)) = (texts, written.get(key)) {
+                texts.check(node, of_student, faults);
+            }
+        }
         if let (Some(temperature), None) = (written.get("temperature"), written.get("method")) {
             faults.push(
                 Fault::new("`temperature` here belongs to a `method`", temperature.key_label())
                     .with_help("write it into the loss: `{ kind = \"soft_labels\", temperature = 2.0 }`"),
+            );
+        }
+    }
+}
+
+impl WrittenTexts {
+    fn check(&self, written: &Node, of_student: bool, faults: &mut Vec<Fault>) {
+        let Some(beams) = written.get("num_beams").filter(|_| self.num_beams.is_some_and(|beams| beams > 1))
+        else {
+            return;
+        };
+        let drawn = self.temperature.unwrap_or(if of_student { 1.0 } else { 0.0 }) > 0.0;
+        if of_student || drawn {
+            faults.push(
+                Fault::new(
+                    "`num_beams` searches for the likeliest text, and these are drawn",
+                    beams.key_label(),
+                )
+                .with_help("leave `num_beams` out, or `temperature` of a teacher's texts"),
             );
         }
     }

@@ -329,7 +329,10 @@ impl Steps {
                 let values = vec![0.5f32; labels.len() * self.classes];
                 let logits =
                     Tensor::from_data(TensorData::new(values, [labels.len(), self.classes]), &device);
-                Some(TeacherOutput { logits: vec![(1.0, Logits::computed(logits))], output: None })
+                Some(TeacherOutput {
+                    logits: vec![(1.0, Logits::computed(logits))],
+                    ..TeacherOutput::default()
+                })
             }
             Answers::Live => {
                 let plain = self.teacher.device();
@@ -342,7 +345,8 @@ impl Steps {
                 );
                 let forward = || self.teacher.forward(&input, needs.teacher, &mut Dropout::off());
                 let output = autocast(self.precision, forward).lifted();
-                Some(TeacherOutput { logits: vec![(1.0, output.logits.clone())], output: Some(output) })
+                let logits = vec![(1.0, output.logits.clone())];
+                Some(TeacherOutput { logits, output: Some(output), likeliest: None })
             }
         };
         let settings = PassSettings { losses, precision: self.precision, activations: Activations::Keep };

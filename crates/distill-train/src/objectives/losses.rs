@@ -1,6 +1,6 @@
 //! The losses of a run together: their weights, what they need, what they are divided by.
 
-use super::{LossConfig, Objective, Outputs, Pair, Unfit, Unit};
+use super::{LossConfig, OBJECTIVES, Objective, Outputs, Pair, Unfit, Unit};
 use burn::tensor::Tensor;
 use distill_data::{Batch, IGNORED_LABEL};
 use distill_models::ForwardOptions;
@@ -93,6 +93,26 @@ impl Losses {
         self
     }
 
+    /// These for texts that have no labels of their own: what compares with a teacher, and of the others nothing, each in
+    /// its place. `configs` are those that they were built of.
+    pub(crate) fn comparing(mut self, configs: &[LossConfig]) -> Self {
+        for (loss, config) in self.0.iter_mut().zip(configs) {
+            let compares = OBJECTIVES.iter().any(|kind| kind.name == config.kind && kind.needs_teacher);
+            if !compares {
+                loss.objective = Box::new(Absent);
+            }
+        }
+        self
+    }
+
+    /// The temperatures at which likeliest tokens are compared, each once.
+    pub(crate) fn temperatures(&self) -> Vec<f64> {
+        let mut found: Vec<f64> = self.0.iter().filter_map(|loss| loss.objective.temperature()).collect();
+        found.sort_by(f64::total_cmp);
+        found.dedup();
+        found
+    }
+
     /// Each loss.
     pub fn iter(&self) -> impl Iterator<Item = &WeightedObjective> {
         self.0.iter()
@@ -144,6 +164,24 @@ impl Objective for Unread {
 
     fn unit(&self) -> Unit {
         Unit::Example
+    }
+
+    fn loss_sum(&self, outputs: &Outputs<'_>) -> Tensor<1> {
+        Tensor::zeros([1], outputs.targets.device)
+    }
+}
+
+/// A loss that takes no part in a step.
+#[derive(Debug)]
+struct Absent;
+
+impl Objective for Absent {
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Nothing
     }
 
     fn loss_sum(&self, outputs: &Outputs<'_>) -> Tensor<1> {
@@ -205,6 +243,7 @@ impl StepCounts {
             Unit::Token => self.tokens,
             Unit::Cell => self.cells,
             Unit::CellPair => self.cell_pairs,
+            Unit::Nothing => 0,
         }
     }
 }

@@ -12,6 +12,7 @@ mod hard_labels;
 mod hidden_states;
 mod jsd;
 mod layer_map;
+mod likeliest_tokens;
 mod losses;
 mod masked_lm;
 mod next_token;
@@ -25,6 +26,7 @@ mod token_rows;
 
 pub use explained::explained_losses;
 pub use layer_map::LayerMap;
+pub use likeliest_tokens::LikeliestTokens;
 pub use losses::{Losses, Needs, StepCounts, WeightedObjective};
 pub use presets::{method_losses, usual_losses};
 pub use projection::{PROJECTION_PREFIX, Projection};
@@ -240,6 +242,11 @@ pub trait Objective: fmt::Debug + Send + Sync {
     /// What the forward passes must hand back.
     fn needs(&self) -> Needs;
 
+    /// The temperature at which it compares with the likeliest tokens of a teacher, where it does.
+    fn temperature(&self) -> Option<f64> {
+        None
+    }
+
     /// What the value is a mean over.
     fn unit(&self) -> Unit;
 
@@ -270,6 +277,8 @@ pub enum Unit {
     Cell,
     /// Pairs of tokens of a text, padding counted.
     CellPair,
+    /// Nothing: a loss that takes no part.
+    Nothing,
 }
 
 /// What a loss looks at.
@@ -320,6 +329,8 @@ pub struct TeacherOutput {
     pub logits: Vec<(f64, Logits)>,
     /// Of the one teacher, where a loss looks inside of it.
     pub output: Option<ModelOutput>,
+    /// Of the one teacher in place of logits: its likeliest next tokens.
+    pub likeliest: Option<LikeliestTokens>,
 }
 
 /// Labels and masks of a batch, on the host.

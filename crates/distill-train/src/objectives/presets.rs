@@ -30,6 +30,8 @@ pub fn usual_losses(level: Level) -> Vec<LossConfig> {
 /// - `minilm` (Wang et al. 2021): relations; for a classifier also soft labels at T = 2, since the paper fine-tunes later.
 /// - `forward_kl`, `reverse_kl`, `jsd` of models that write texts: 0.5 of the divergence at T = 1 + 0.5 of the data's next
 ///   tokens, as MiniLLM weighs both where it compares (Gu et al. 2023, §3.1, arXiv:2306.08543).
+/// - `gkd` (Agarwal et al. 2023): the divergence by Jensen and Shannon alone, on the student's own texts in half of the steps.
+/// - `sequence_level` (Kim and Rush 2016): next tokens of texts that the teacher wrote.
 pub fn method_losses(method: Method, level: Level, temperature: Option<f64>) -> Vec<LossConfig> {
     let soft = |weight: f64, usual: f64| {
         let temperature = temperature.unwrap_or(usual);
@@ -69,6 +71,8 @@ pub fn method_losses(method: Method, level: Level, temperature: Option<f64>) -> 
             vec![labels(level, 0.5), LossConfig::new(&reverse_kl::KIND, loss)]
         }
         Method::Jsd => vec![labels(level, 0.5), jensen_shannon(0.5, temperature)],
+        Method::Gkd => vec![jensen_shannon(1.0, temperature)],
+        Method::SequenceLevel => vec![labels(level, 1.0)],
     }
 }
 

@@ -5,6 +5,7 @@ use burn::tensor::{Tensor, activation};
 use distill_data::IGNORED_LABEL;
 use distill_models::Logits;
 use distill_ops::{Divergence, TeacherRows, VocabularyRows, divergence_sum};
+use std::sync::Arc;
 
 /// `factor · Σ weight · divergence(softmax(student / T), softmax(teacher / T))` over the tokens that are learnt.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,10 @@ impl Objective for TokenDivergence {
         Needs { teacher_logits: true, student_logits: true, ..Needs::default() }
     }
 
+    fn temperature(&self) -> Option<f64> {
+        Some(self.temperature)
+    }
+
     fn unit(&self) -> Unit {
         Unit::Label
     }
@@ -45,7 +50,13 @@ impl Objective for TokenDivergence {
         let width = targets.labels.len() / targets.shape[0].max(1);
         let weights = answer_weights(targets.labels, width, self.position_decay);
         let teacher = outputs.teacher.expect("the teachers were asked for their logits");
-        let teacher = TeacherRows::All(mixture_rows(teacher, self.temperature));
+        let teacher = match &teacher.likeliest {
+            Some(tokens) => {
+                let classes = tokens.at(self.temperature);
+                TeacherRows::Likeliest(Arc::new(classes.expect("its temperature was asked for")))
+            }
+            None => TeacherRows::All(mixture_rows(teacher, self.temperature)),
+        };
         let student = outputs.student.logits.rows();
         divergence_sum(student, teacher, &weights, self.divergence, self.temperature) * self.factor
     }

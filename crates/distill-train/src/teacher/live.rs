@@ -2,10 +2,11 @@
 
 use super::cache::{CachedLogits, LogitKey};
 use super::prepared::PreparedTeacher;
+use super::top_k::LikeliestCache;
 use crate::error::TrainError;
 use crate::evaluate::logits_of;
 use crate::events::{Event, Observer};
-use crate::examples::LabelledBatch;
+use crate::examples::{Examples, LabelledBatch};
 use crate::objectives::{Needs, TeacherOutput};
 use crate::rows::{Rows, TokenizedRows};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -58,6 +59,8 @@ enum Answers {
     LiveOnOwnTokens { model: Box<dyn Model>, rows: TokenizedRows, pad_token_id: u32 },
     /// From its cache, a file for each data set of the rows.
     Cached { rows: TokenizedRows, files: Vec<Remembered> },
+    /// By the likeliest tokens of its cache.
+    Likeliest(LikeliestCache),
 }
 
 /// The cached logits of one data set.
@@ -134,6 +137,25 @@ impl Teacher {
         Ok(Self { members: found, asked })
     }
 
+    /// A teacher that answers by its `k` likeliest next tokens of these examples, from the cache in `folder`, which is made
+    /// or completed first.
+    ///
+    /// # Errors
+    /// As [`Teacher::cached`].
+    pub fn likeliest(
+        teacher: &PreparedTeacher,
+        examples: &Examples,
+        k_at: (usize, Vec<f64>),
+        asked: Asked,
+        start: &dyn Model,
+        caching: &Caching<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, TrainError> {
+        let cache = LikeliestCache::of(teacher, examples, k_at, &asked, start, caching, observer)?;
+        let answers = Answers::Likeliest(cache);
+        Ok(Self { members: vec![Member { weight: 1.0, label_order: None, answers }], asked })
+    }
+
     /// What the teachers say of the rows at these positions, whose tokens the student sees in `batch`.
     ///
     /// # Errors
@@ -141,6 +163,10 @@ impl Teacher {
     pub fn output(&self, positions: &[usize], batch: &LabelledBatch) -> Result<TeacherOutput, TrainError> {
         let mut output = TeacherOutput::default();
         for member in &self.members {
+            if let Answers::Likeliest(cache) = &member.answers {
+                output.likeliest = Some(cache.read(positions, batch)?);
+                continue;
+            }
             let (logits, inside) = member.answer(positions, batch, &self.asked)?;
             if self.asked.needs.teacher_logits {
                 output.logits.push((member.weight, logits));
@@ -152,7 +178,9 @@ impl Teacher {
 
     /// Whether no teacher runs along.
     pub fn is_cached(&self) -> bool {
-        self.members.iter().all(|member| matches!(member.answers, Answers::Cached { .. }))
+        self.members
+            .iter()
+            .all(|member| matches!(member.answers, Answers::Cached { .. } | Answers::Likeliest(_)))
     }
 }
 
@@ -213,15 +241,7 @@ fn remember(
     let pad_token_id = prepared.pad_token_id(asked.pad_token_id);
     let what = format!("asking the teacher `{}`", prepared.name);
     let observer = RefCell::new(observer);
-    let mut told = false;
-    let mut wait = || {
-        if !std::mem::replace(&mut told, true) {
-            let message = format!("waiting for another run that asks the teacher `{}`", prepared.name);
-            observer.borrow_mut().event(&Event::Stage { message });
-        }
-        std::thread::sleep(BETWEEN_TWO_LOOKS);
-        if caching.interrupt.load(Ordering::Relaxed) { Err(TrainError::Interrupted) } else { Ok(()) }
-    };
+    let mut wait = waiting(&observer, &prepared.name, caching.interrupt);
     let logits = CachedLogits::complete(caching.folder, &key, &mut wait, &mut |chunk| {
         let rows = TokenizedRows::of_dataset(dataset, chunk.clone().map(number_of).collect());
         let mut logits = vec![Vec::new(); rows.len()];
@@ -241,6 +261,23 @@ fn remember(
         Ok(logits.concat())
     })?;
     Ok(Remembered { logits, selection })
+}
+
+/// Waits a moment for another run that makes the same cache; tells so once.
+pub(super) fn waiting<'a>(
+    observer: &'a RefCell<&mut dyn Observer>,
+    name: &'a str,
+    interrupt: &'a AtomicBool,
+) -> impl FnMut() -> Result<(), TrainError> + 'a {
+    let mut told = false;
+    move || {
+        if !std::mem::replace(&mut told, true) {
+            let message = format!("waiting for another run that asks the teacher `{name}`");
+            observer.borrow_mut().event(&Event::Stage { message });
+        }
+        std::thread::sleep(BETWEEN_TWO_LOOKS);
+        if interrupt.load(Ordering::Relaxed) { Err(TrainError::Interrupted) } else { Ok(()) }
+    }
 }
 
 fn selection_hash(rows: &[usize]) -> String {
@@ -277,6 +314,7 @@ impl Member {
             Answers::Cached { rows, files } => {
                 return Ok((Logits::computed(self.remembered(rows, files, positions, asked)?), None));
             }
+            Answers::Likeliest(_) => unreachable!("read before, token by token"),
             Answers::Live(model) => forward(model.as_ref(), &batch.input(&model.device()), asked),
             Answers::LiveOnOwnTokens { model, rows, pad_token_id } => {
                 let input = input_of(rows, positions, *pad_token_id, &model.device())?;

@@ -7,6 +7,7 @@ mod cache;
 mod live;
 mod of_run;
 mod prepared;
+mod top_k;
 
 pub use cache::{CachedLogits, LogitKey, teacher_cache};
 pub use live::{Asked, Caching, Teacher, TeacherRows};

@@ -3,11 +3,13 @@
 use crate::datasets::tokenize_by;
 use crate::error::TrainError;
 use crate::events::Observer;
+use crate::examples::Examples;
 use crate::fingerprint::weights_hash;
 use crate::plan::teacher_is_cached;
 use crate::prepare::Prepared;
 use crate::rows::{Rows, TokenizedRows};
 use crate::teacher::{Asked, Caching, Teacher, TeacherRows, teacher_cache};
+use crate::written::cache_top_k;
 use distill_ops::describe;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -20,11 +22,12 @@ pub(crate) struct Teachers<'a> {
 }
 
 impl Teachers<'_> {
-    /// Those of `rows`, the student's tokens of `parts`; `None` without teachers, or where no loss asks them.
+    /// Those of `examples`, the student's tokens `rows` of `parts`; `None` without teachers, or where no loss asks them.
     pub(crate) fn of(
         &self,
         parts: &[&Rows],
         rows: &TokenizedRows,
+        examples: &Examples,
         observer: &mut dyn Observer,
     ) -> Result<Option<Teacher>, TrainError> {
         let prepared = self.prepared;
@@ -51,7 +54,7 @@ impl Teachers<'_> {
             };
             members.push((teacher, own));
         }
-        if !teacher_is_cached(prepared) {
+        if !teacher_is_cached(prepared) && cache_top_k(recipe).is_none() {
             return Teacher::live(members, asked, start).map(Some);
         }
         let table = recipe.distill.as_ref().map(|distill| &distill.table);
@@ -65,6 +68,10 @@ impl Teachers<'_> {
             start: if own_start { weights_hash(prepared) } else { String::new() },
             interrupt: self.interrupt,
         };
+        if let (Some(k), [teacher]) = (cache_top_k(recipe), prepared.teachers.as_slice()) {
+            let k_at = (k, prepared.losses.temperatures());
+            return Teacher::likeliest(teacher, examples, k_at, asked, start, &caching, observer).map(Some);
+        }
         let members = members.into_iter().map(|(teacher, own)| TeacherRows {
             prepared: teacher,
             rows: own.unwrap_or_else(|| rows.clone()),
