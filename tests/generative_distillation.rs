@@ -382,6 +382,13 @@ fn the_likeliest_tokens_are_kept_and_teach_as_the_whole_vocabulary() {
         let again = with(100_000, "");
         let told = events(distil(folder.path(), &again, &["--overwrite", "--log-format", "json"]));
         assert!(!told.contains("loading the teacher"), "{told}");
+        // Killed on the way, in the middle of a text: completed to the same bytes.
+        let whole = cached(folder.path(), "", ".logits").remove(0);
+        let all = bytes(&whole);
+        std::fs::remove_file(&whole).expect("removes");
+        support::write(whole.with_extension("partial"), &all[..all.len() * 9 / 10]);
+        distil(folder.path(), &again, &["--overwrite"]).success();
+        assert!(bytes(&whole) == all, "{architecture}");
         let few = with(8, "cache_dtype = \"f16\"");
         distil(folder.path(), &few, &["--overwrite"]).success();
         let sizes: Vec<u64> = cached(folder.path(), "", ".logits")

@@ -1,6 +1,6 @@
 //! Divergences of two distributions over a vocabulary, straight from the hidden states before the output layers.
 //!
-//! As in [`crate::linear_cross_entropy`] the logits of some rows at a time are in memory, those of student and teacher,
+//! As in `linear_cross_entropy` the logits of some rows at a time are in memory, those of student and teacher,
 //! and the gradients are computed along with the loss.
 
 use std::sync::Arc;
@@ -25,6 +25,7 @@ pub enum Divergence {
 
 /// A distribution over a vocabulary for each row.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "handed over once a pass, never held by the many")]
 pub enum VocabularyRows {
     /// `[rows, vocab]`.
     Logits(Tensor<2>),
@@ -41,6 +42,7 @@ pub enum VocabularyRows {
 
 /// What a teacher says of each row.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "handed over once a pass, never held by the many")]
 pub enum TeacherRows {
     /// Of all classes.
     All(VocabularyRows),

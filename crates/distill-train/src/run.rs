@@ -257,7 +257,7 @@ impl Run<'_> {
             }
             _ => None,
         };
-        let on_policy = OnPolicy::of(&self.prepared, self.prepared.losses_again()?);
+        let on_policy = OnPolicy::of(&self.prepared)?;
         let mut projection = self.prepared.projection.clone();
         let mut checkpoint = checkpoint;
         if let Some(checkpoint) = &mut checkpoint {

@@ -1,5 +1,5 @@
 //! Divergences over a vocabulary from the hidden states that both logits are computed of, chunk by chunk as in
-//! [`super::linear_cross_entropy`].
+//! `linear_cross_entropy`.
 
 use super::divergence::{row_divergence, row_divergence_of_likeliest};
 use super::linear_cross_entropy::rows_at_once;

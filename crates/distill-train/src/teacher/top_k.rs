@@ -109,10 +109,10 @@ impl LikeliestCache {
         let width = (batch.labels.len() / positions.len().max(1)).max(1);
         let mut found = LikeliestTokens::nothing(self.kept.k, &self.kept.temperatures, batch.labels.len());
         for ((number, &position), labels) in positions.iter().enumerate().zip(batch.labels.chunks(width)) {
-            let mut token = self.first.get(position).copied().unwrap_or_default();
-            for (place, _) in labels.iter().enumerate().filter(|(_, label)| **label != IGNORED_LABEL) {
+            let first = self.first.get(position).copied().unwrap_or_default();
+            let learnt = (0..labels.len()).filter(|&place| labels[place] != IGNORED_LABEL);
+            for (token, place) in (first..).zip(learnt) {
                 self.kept.decode(&self.rows.read(token)?, number * width + place, &mut found);
-                token += 1;
             }
         }
         Ok(found)
@@ -167,7 +167,9 @@ impl Reader<'_> {
         let width = self.kept.width();
         if self.values.is_empty() && first.get(self.next).is_some_and(|first| *first < tokens.start) {
             // What a kill left is completed in the middle of an example.
-            self.next = first.partition_point(|first| *first <= tokens.start) - 1;
+            let example = first.partition_point(|first| *first <= tokens.start) - 1;
+            // In the batches of a run that was not killed: the numbers are the same to the bit.
+            self.next = example - example % self.asked.batch_size.max(1);
             let before = tokens.start - first[self.next];
             self.answer(go_on)?;
             self.values.drain(..(before * width).min(self.values.len()));

@@ -26,17 +26,23 @@ pub(crate) struct OnPolicy {
 }
 
 impl OnPolicy {
-    /// That of a run, if it has such steps; `losses` are those of a step of the data's texts, built once more.
-    pub(crate) fn of(prepared: &Prepared, losses: Losses) -> Option<Self> {
+    /// That of a run, if it has such steps.
+    ///
+    /// # Errors
+    /// None that preparing the run did not tell.
+    pub(crate) fn of(prepared: &Prepared) -> Result<Option<Self>, TrainError> {
         let fraction = super::on_policy(&prepared.recipe);
-        let texts = prepared.recipe.distill.as_ref()?.table.student_texts.clone().unwrap_or_default();
-        (fraction > 0.0).then(|| Self {
+        let Some(distill) = prepared.recipe.distill.as_ref().filter(|_| fraction > 0.0) else {
+            return Ok(None);
+        };
+        let texts = distill.table.student_texts.clone().unwrap_or_default();
+        Ok(Some(Self {
             fraction,
             seed: prepared.recipe.seed,
             beginning: Beginning::of_run(prepared, texts.prompt_tokens),
             writing: Writing::new(prepared, &prepared.loaded.config, &texts, 1.0),
-            losses: losses.comparing(&prepared.loss_configs),
-        })
+            losses: prepared.losses_again()?.comparing(&prepared.loss_configs),
+        }))
     }
 
     /// Whether a step is one of them: the same for the same seed, whatever came before.
