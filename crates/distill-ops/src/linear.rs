@@ -133,9 +133,9 @@ pub(crate) mod fused {
     use crate::flex_op::{FlexOp, Role, apply2, apply3, dims, in_order, matrix, tensor_of, values};
     use crate::kernels::{
         Activated, Curve, Matrix, Onto, PackedRight, Term, column_sums, product, product_packed, product_sum,
-        with_packed,
+        times_table, with_packed,
     };
-    use crate::packed::{packed_input, packed_weight};
+    use crate::packed::{is_packed, packed_input, packed_weight};
     use crate::precision::{Precision, precision};
 
     pub(super) fn linear<const D: usize>(
@@ -173,6 +173,11 @@ pub(crate) mod fused {
         shape[D - 1] = outputs;
         (x.reshape([rows, inputs]), shape)
     }
+
+    /// Elements of a weight from which no packed copy is made for a few rows: 16 MiB.
+    const LARGE_WEIGHT: usize = 1 << 22;
+    /// So many rows are few.
+    const FEW_ROWS: usize = 4;
 
     /// The affine map as an operation of input, weight and what they are added to, if anything.
     #[derive(Debug, Clone)]
@@ -248,11 +253,25 @@ pub(crate) mod fused {
             onto: Onto<'_>,
         ) -> FlexTensor {
             let (x, right) = (matrix(x), self.right(weight));
+            if stays && term.is_none() && self.is_read_in_place(x.rows, weight, right) {
+                return tensor_of(times_table(x, right.transposed(), onto), [x.rows, right.columns]);
+            }
             let multiplied = |b: &PackedRight| match term {
                 Some(term) => product_sum(x, b, term, onto),
                 None => product_packed(x, b, onto, self.curve.map_or(Activated::No, Activated::Left)),
             };
             tensor_of(self.packed(weight, right, stays, multiplied), [x.rows, right.columns])
+        }
+
+        /// Whether a weight is multiplied where it lies: a vocabulary's, that only the last tokens of texts meet. In f32 a
+        /// packed copy would be as long, and no faster to read.
+        fn is_read_in_place(&self, rows: usize, weight: &FlexTensor, right: Matrix<'_>) -> bool {
+            self.precision == Precision::F32
+                && self.curve.is_none()
+                && self.layout == Layout::OutIn
+                && right.rows * right.columns >= LARGE_WEIGHT
+                && rows <= FEW_ROWS
+                && !is_packed(self.precision, weight, right)
         }
 
         /// What `work` makes of the weight, seen as `b` and packed: to stay so, or for now.
@@ -457,6 +476,29 @@ mod tests {
                     [autocast(precision, fused), plain]
                 });
             }
+        }
+    }
+
+    /// That large, its packed copy is spared where rows are few.
+    #[test]
+    fn a_vocabulary_is_multiplied_alike_by_few_rows_and_by_many() {
+        use crate::test_support::{assert_close, numbers};
+        use burn::tensor::TensorData;
+        let (width, vocab) = (70, 65_000);
+        let tensor = |shape: [usize; 2], seed| {
+            let values = numbers(shape[0] * shape[1], seed, 1.0);
+            Tensor::<2>::from_data(TensorData::new(values, shape), &Device::flex())
+        };
+        let (x, table) = (tensor([9, width], 1), tensor([vocab, width], 2));
+        let bias = Tensor::from_data(TensorData::new(numbers(vocab, 3, 1.0), [vocab]), &Device::flex());
+        let logits = |rows: usize| {
+            let y = linear(x.clone().narrow(0, 0, rows), table.clone(), Some(bias.clone()));
+            y.into_data().iter::<f32>().collect::<Vec<_>>()
+        };
+        let few: Vec<Vec<f32>> = [1, 4].map(logits).into();
+        let many = logits(9);
+        for few in few {
+            assert_close(&few, &many[..few.len()], 1e-5, "logits");
         }
     }
 

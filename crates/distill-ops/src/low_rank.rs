@@ -280,7 +280,11 @@ mod tests {
             for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-2)] {
                 for addend in 0..3 {
                     let mut inputs = vec![x.clone(), weight.clone(), a.clone(), b.clone()];
-                    inputs.extend([vec![], vec![bias.clone()], vec![residual.clone()]].swap_remove(addend));
+                    inputs.extend(match addend {
+                        0 => None,
+                        1 => Some(bias.clone()),
+                        _ => Some(residual.clone()),
+                    });
                     compare(tolerance, &inputs, &mut |x| {
                         let addend = || match addend {
                             0 => Addend::Nothing,

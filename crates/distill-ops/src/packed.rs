@@ -64,17 +64,29 @@ static WEIGHTS: LazyLock<Mutex<Weights>> = LazyLock::new(Mutex::default);
 /// `weight`, seen as `b`, as the right operand of products; kept as long as the weight lives.
 pub(crate) fn packed_weight(precision: Precision, weight: &FlexTensor, b: Matrix<'_>) -> Arc<PackedRight> {
     let source = Source::new(precision, weight, b);
-    let key = [values(weight).as_ptr() as usize, b.row_stride];
     let mut weights = WEIGHTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((known, packed)) = weights.get(&key)
-        && known.is(&source)
-    {
-        return packed.clone();
+    if let Some(packed) = known(&weights, &source, weight, b) {
+        return packed;
     }
     weights.retain(|_, (source, _)| source.memory.strong_count() > 0);
     let packed = Arc::new(PackedRight::new(precision, b));
-    weights.insert(key, (source, packed.clone()));
+    weights.insert(key(weight, b), (source, packed.clone()));
     packed
+}
+
+/// Whether a weight is packed already.
+pub(crate) fn is_packed(precision: Precision, weight: &FlexTensor, b: Matrix<'_>) -> bool {
+    let weights = WEIGHTS.lock().unwrap_or_else(PoisonError::into_inner);
+    known(&weights, &Source::new(precision, weight, b), weight, b).is_some()
+}
+
+fn key(weight: &FlexTensor, b: Matrix<'_>) -> [usize; 2] {
+    [values(weight).as_ptr() as usize, b.row_stride]
+}
+
+fn known(weights: &Weights, source: &Source, weight: &FlexTensor, b: Matrix<'_>) -> Option<Arc<PackedRight>> {
+    let (known, packed) = weights.get(&key(weight, b))?;
+    known.is(source).then(|| packed.clone())
 }
 
 #[cfg(test)]

@@ -126,7 +126,7 @@ fn run_body<const FMA: bool>(work: SharedKeys<'_>, queries: &mut [f32], scores: 
 }
 
 #[inline(always)]
-fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0f32; NARROW];
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<NARROW>(), b.as_chunks::<NARROW>());
     for (a, b) in a.iter().zip(b) {

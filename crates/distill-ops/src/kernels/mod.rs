@@ -36,6 +36,7 @@ mod reduce;
 mod relations;
 mod rotary;
 mod squared_error;
+mod table;
 mod vector_math;
 
 pub(crate) use activation::{Curve, silu_gated, silu_gated_backward};
@@ -68,3 +69,4 @@ pub(crate) use rotary::{Turn, rotate};
 pub(crate) use squared_error::{
     CountedScores, score_error, score_error_backward, squared_error, squared_error_backward,
 };
+pub(crate) use table::times_table;
