@@ -2,29 +2,15 @@
 
 use crate::checkpoint::write_file;
 use crate::error::TrainError;
-use crate::generator::{continue_prompts, rows_of, with_ends};
 use crate::rows::{Rows, TokenizedRows};
+use crate::writing::Writing;
+use distill_data::RowParts;
 use distill_data::marks::{id, is_learnt};
-use distill_data::tokenizer::Tokenizer;
-use distill_data::{RowParts, sequential_batches};
 use distill_eval::{GeneratedText, GenerationReport};
-use distill_generate::{Generated, GenerationConfig};
-use distill_models::{Model, ModelConfig};
-use distill_ops::Precision;
+use distill_models::Model;
 use serde::Serialize;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// How prompts are answered.
-pub(crate) struct Answering<'a> {
-    /// The model's configuration.
-    pub(crate) config: &'a ModelConfig,
-    pub(crate) tokenizer: &'a Tokenizer,
-    pub(crate) precision: Precision,
-    pub(crate) batch_size: usize,
-    pub(crate) max_new_tokens: usize,
-    pub(crate) num_beams: usize,
-}
+use std::sync::atomic::AtomicBool;
 
 /// A prompt, its answer and its references.
 #[derive(Debug, Serialize)]
@@ -35,79 +21,58 @@ pub(crate) struct Answer {
     references: Vec<String>,
 }
 
-impl Answering<'_> {
-    /// Answers these rows, of which `positions` says the places in `tokens`; in their order.
-    ///
-    /// # Errors
-    /// [`TrainError::Interrupted`], data that can no longer be read, prompts that are as long as the model reads.
-    pub(crate) fn answer(
-        &self,
-        model: &dyn Model,
-        rows: &Rows,
-        tokens: &TokenizedRows,
-        positions: &[usize],
-        interrupt: &AtomicBool,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<Vec<Answer>, TrainError> {
-        let model = model.eval_copy();
-        let prompts: Vec<Vec<u32>> = positions
-            .iter()
-            .map(|&position| {
-                let row = tokens.read(position)?;
-                let end = row.iter().position(|token| is_learnt(*token)).unwrap_or(row.len());
-                Ok(row[..end].iter().map(|token| id(*token)).collect())
-            })
-            .collect::<Result<_, TrainError>>()?;
-        let settings = GenerationConfig {
-            max_new_tokens: Some(self.max_new_tokens),
-            num_beams: self.num_beams,
-            ..GenerationConfig::default()
-        };
-        let settings = with_ends(settings, self.config, self.tokenizer);
-        let lengths: Vec<u32> = prompts.iter().map(|prompt| prompt.len() as u32).collect();
-        let mut texts: Vec<String> = vec![String::new(); prompts.len()];
-        let mut done = 0;
-        // Prompts of a length together: the less padding.
-        for batch in sequential_batches(&lengths, self.batch_size) {
-            if interrupt.load(Ordering::Relaxed) {
-                return Err(TrainError::Interrupted);
-            }
-            let chosen: Vec<Vec<u32>> = batch.iter().map(|&at| prompts[at].clone()).collect();
-            let mut state = rows_of(model.as_ref(), self.config, self.precision, self.tokenizer);
-            let made: Vec<Generated> =
-                continue_prompts(&mut state, self.tokenizer, &chosen, 0, &settings, &mut |_, _| {})?;
-            for (&at, generated) in batch.iter().zip(made) {
-                texts[at] = generated.text;
-            }
-            done += batch.len() as u64;
-            progress(done);
-        }
-        self.beside_references(rows, positions, texts)
-    }
+/// Answers these rows, of which `positions` says the places in `tokens`; in their order.
+///
+/// # Errors
+/// [`TrainError::Interrupted`], data that can no longer be read, prompts that are as long as the model reads.
+pub(crate) fn answer(
+    writing: &Writing<'_>,
+    model: &dyn Model,
+    rows: &Rows,
+    tokens: &TokenizedRows,
+    positions: &[usize],
+    interrupt: &AtomicBool,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<Answer>, TrainError> {
+    let model = model.eval_copy();
+    let prompts: Vec<Vec<u32>> = positions
+        .iter()
+        .map(|&position| {
+            let row = tokens.read(position)?;
+            let end = row.iter().position(|token| is_learnt(*token)).unwrap_or(row.len());
+            Ok(row[..end].iter().map(|token| id(*token)).collect())
+        })
+        .collect::<Result<_, TrainError>>()?;
+    let mut done = 0;
+    let mut told = |rows: usize| {
+        done += rows as u64;
+        progress(done);
+    };
+    let texts = writing.texts(model.as_ref(), &prompts, interrupt, &mut told)?;
+    beside_references(rows, positions, texts)
+}
 
-    fn beside_references(
-        &self,
-        rows: &Rows,
-        positions: &[usize],
-        texts: Vec<String>,
-    ) -> Result<Vec<Answer>, TrainError> {
-        let mut wanted: Vec<Option<Answer>> = texts.iter().map(|_| None).collect();
-        let mut place_of = vec![None; rows.len()];
-        for (at, &position) in positions.iter().enumerate() {
-            place_of[position] = Some(at);
-        }
-        let (mut texts, mut position) = (texts, 0);
-        rows.for_each_row(&mut |row, parts| {
-            if let (Some(at), RowParts::Pair { prompt, targets }) = (place_of[position], parts) {
-                let prediction = std::mem::take(&mut texts[at]).trim().to_owned();
-                let references = targets.iter().map(|target| target.trim().to_owned()).collect();
-                wanted[at] = Some(Answer { row, prompt: prompt.clone(), prediction, references });
-            }
-            position += 1;
-            Ok(())
-        })?;
-        Ok(wanted.into_iter().flatten().collect())
+fn beside_references(
+    rows: &Rows,
+    positions: &[usize],
+    texts: Vec<String>,
+) -> Result<Vec<Answer>, TrainError> {
+    let mut wanted: Vec<Option<Answer>> = texts.iter().map(|_| None).collect();
+    let mut place_of = vec![None; rows.len()];
+    for (at, &position) in positions.iter().enumerate() {
+        place_of[position] = Some(at);
     }
+    let (mut texts, mut position) = (texts, 0);
+    rows.for_each_row(&mut |row, parts| {
+        if let (Some(at), RowParts::Pair { prompt, targets }) = (place_of[position], parts) {
+            let prediction = std::mem::take(&mut texts[at]).trim().to_owned();
+            let references = targets.iter().map(|target| target.trim().to_owned()).collect();
+            wanted[at] = Some(Answer { row, prompt: prompt.clone(), prediction, references });
+        }
+        position += 1;
+        Ok(())
+    })?;
+    Ok(wanted.into_iter().flatten().collect())
 }
 
 /// What the answers score.

@@ -2,31 +2,25 @@
 
 use crate::checkpoint::write_file;
 use crate::error::TrainError;
-use crate::generator::{continue_prompts, rows_of, with_ends};
 use crate::rows::Rows;
-use crate::tasks::RationaleTask;
-use distill_data::tokenizer::Tokenizer;
-use distill_data::{Layout, RationaleRow, RowEncoder, RowParts, sequential_batches};
+use crate::writing::Writing;
+use distill_data::{Layout, RationaleRow, RowEncoder, RowParts};
 use distill_eval::answers::Compare;
 use distill_eval::{Choice, ExplainedAnswer};
-use distill_generate::{GenerationConfig, log_likelihoods};
-use distill_models::{Model, ModelConfig};
-use distill_ops::Precision;
+use distill_generate::log_likelihoods;
+use distill_models::Model;
 use distill_recipe::{RationaleMode, RationaleTable};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// How questions are answered.
 pub(crate) struct Explaining<'a> {
-    pub(crate) config: &'a ModelConfig,
-    pub(crate) tokenizer: &'a Tokenizer,
-    pub(crate) precision: Precision,
-    pub(crate) batch_size: usize,
+    /// How texts are written.
+    pub(crate) writing: Writing<'a>,
     pub(crate) max_length: usize,
     pub(crate) layout: Layout,
-    pub(crate) task: &'a RationaleTask,
     pub(crate) table: &'a RationaleTable,
     /// Whether answers are written, where they can be weighed instead.
     pub(crate) write: bool,
@@ -58,7 +52,7 @@ impl Explaining<'_> {
     ) -> Result<Vec<Explained>, TrainError> {
         let model = model.eval_copy();
         let questions = questions(rows, positions)?;
-        let encoder = RowEncoder::new(self.tokenizer, self.layout, self.max_length)?;
+        let encoder = RowEncoder::new(self.writing.tokenizer, self.layout, self.max_length)?;
         let mut prompts = Vec::with_capacity(questions.len());
         for (_, question) in &questions {
             prompts.push(encoder.prompt(&RowParts::Rationale(Box::new(question.clone())))?.ids);
@@ -71,7 +65,7 @@ impl Explaining<'_> {
             progress(done);
         };
         let written = if together || self.write || !weighed {
-            Some(self.write(model.as_ref(), &prompts, interrupt, &mut told)?)
+            Some(self.writing.texts(model.as_ref(), &prompts, interrupt, &mut told)?)
         } else {
             None
         };
@@ -84,7 +78,7 @@ impl Explaining<'_> {
                 Some(text) if together => {
                     let (rationale, answer) = apart(text, &self.table.answer_marker);
                     let start = format!("{rationale}{}", self.table.answer_marker);
-                    before[at] = self.tokenizer.encode_text(&start)?;
+                    before[at] = self.writing.tokenizer.encode_text(&start)?;
                     (Some(answer.to_owned()), Some(rationale.to_owned()))
                 }
                 text => (text.map(|text| text.trim().to_owned()), None),
@@ -98,55 +92,6 @@ impl Explaining<'_> {
         }
         self.explain(model.as_ref(), &encoder, &questions, &mut answers, interrupt)?;
         Ok(answers)
-    }
-
-    fn settings(&self) -> GenerationConfig {
-        let settings = GenerationConfig {
-            max_new_tokens: Some(self.task.max_new_tokens),
-            num_beams: self.task.num_beams,
-            ..GenerationConfig::default()
-        };
-        with_ends(settings, self.config, self.tokenizer)
-    }
-
-    /// What the model writes after each prompt.
-    fn write(
-        &self,
-        model: &dyn Model,
-        prompts: &[Vec<u32>],
-        interrupt: &AtomicBool,
-        told: &mut dyn FnMut(usize),
-    ) -> Result<Vec<String>, TrainError> {
-        let settings = self.settings();
-        let mut texts = vec![String::new(); prompts.len()];
-        self.in_batches(prompts, interrupt, &mut |batch| {
-            let chosen: Vec<Vec<u32>> = batch.iter().map(|&at| prompts[at].clone()).collect();
-            let mut state = rows_of(model, self.config, self.precision, self.tokenizer);
-            let made = continue_prompts(&mut state, self.tokenizer, &chosen, 0, &settings, &mut |_, _| {})?;
-            for (&at, generated) in batch.iter().zip(made) {
-                texts[at] = generated.text;
-            }
-            told(batch.len());
-            Ok(())
-        })?;
-        Ok(texts)
-    }
-
-    /// Prompts of a length together: the less padding.
-    fn in_batches(
-        &self,
-        prompts: &[Vec<u32>],
-        interrupt: &AtomicBool,
-        work: &mut dyn FnMut(&[usize]) -> Result<(), TrainError>,
-    ) -> Result<(), TrainError> {
-        let lengths: Vec<u32> = prompts.iter().map(|prompt| prompt.len() as u32).collect();
-        for batch in sequential_batches(&lengths, self.batch_size) {
-            if interrupt.load(Ordering::Relaxed) {
-                return Err(TrainError::Interrupted);
-            }
-            work(&batch)?;
-        }
-        Ok(())
     }
 
     /// How likely each choice is, with the end of the text after it.
@@ -164,11 +109,11 @@ impl Explaining<'_> {
         interrupt: &AtomicBool,
         told: &mut dyn FnMut(usize),
     ) -> Result<(), TrainError> {
-        let eos = self.tokenizer.eos_token_id();
+        let eos = self.writing.tokenizer.eos_token_id();
         let mut continuations: Vec<Vec<Vec<u32>>> = Vec::with_capacity(prompts.len());
         for ((prompt, before), (_, question)) in prompts.iter_mut().zip(before).zip(questions) {
             let tokens = |text: &String| {
-                let mut ids = self.tokenizer.encode_text(text)?;
+                let mut ids = self.writing.tokenizer.encode_text(text)?;
                 ids.extend(eos);
                 Ok::<_, TrainError>(ids)
             };
@@ -186,10 +131,10 @@ impl Explaining<'_> {
             let all = std::iter::once(start.to_vec()).chain(choices.iter().map(|choice| with(start, choice)));
             continuations.push(all.collect());
         }
-        self.in_batches(&prompts, interrupt, &mut |batch| {
+        self.writing.in_batches(&prompts, interrupt, &mut |batch| {
             let chosen: Vec<Vec<u32>> = batch.iter().map(|&at| prompts[at].clone()).collect();
             let given: Vec<Vec<Vec<u32>>> = batch.iter().map(|&at| continuations[at].clone()).collect();
-            let mut state = rows_of(model, self.config, self.precision, self.tokenizer);
+            let mut state = self.writing.rows(model);
             let found =
                 log_likelihoods(&mut state, &chosen, &given).map_err(|error| TrainError::Unusable {
                     message: error.to_string(),
@@ -233,7 +178,7 @@ impl Explaining<'_> {
                 prompts.push(encoder.prompt(&row)?.ids);
             }
         }
-        let texts = self.write(model, &prompts, interrupt, &mut |_| {})?;
+        let texts = self.writing.texts(model, &prompts, interrupt, &mut |_| {})?;
         for (at, text) in places.into_iter().zip(texts) {
             answers[at].answer.rationale = Some(text.trim().to_owned());
         }

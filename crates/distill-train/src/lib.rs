@@ -47,6 +47,7 @@ pub mod stages;
 pub mod tasks;
 pub mod teacher;
 pub mod trainer;
+mod writing;
 mod written;
 
 pub use batches::write_batches;

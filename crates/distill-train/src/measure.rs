@@ -1,6 +1,6 @@
 //! What the head of a model in a run says of held-out rows, as its task measures it.
 
-use crate::answers::{Answer, Answering, score};
+use crate::answers::{Answer, answer, score};
 use crate::error::TrainError;
 use crate::evaluate::{Batching, guess_tokens, predict_unless};
 use crate::examples::{ExampleKind, Examples};
@@ -10,6 +10,7 @@ use crate::report::{AnswerReport, Report};
 use crate::rows::Rows;
 use crate::tasks::{Generate, RationaleTask, Seq2SeqTask, Task};
 use crate::trainer::LoopSettings;
+use crate::writing::Writing;
 use distill_data::tokenizer::Tokenizer;
 use distill_data::{Layout, seeded_subset};
 use distill_eval::answers::Compare;
@@ -101,23 +102,27 @@ impl Head {
             return Ok((Report::LanguageModel(tokens), Written::Nothing));
         };
         let tokens = guess_tokens(interrupt, plain.as_ref(), on.examples, batching, &mut |_| {})?;
-        let answering = Answering {
-            config: &self.config,
-            tokenizer: &self.tokenizer,
-            precision: batching.precision,
-            batch_size: batching.batch_size,
-            max_new_tokens: task.max_new_tokens,
-            num_beams: task.num_beams,
-        };
+        let writing = self.writing(batching, task.max_new_tokens, task.num_beams);
         let all = on.examples.rows.len();
         let positions = match (on.use_, task.validation_rows) {
             (Use::Validation, Some(most)) => seeded_subset(all, most, self.seed),
             _ => (0..all).collect(),
         };
         let rows = &on.examples.rows;
-        let answers = answering.answer(plain.as_ref(), on.rows, rows, &positions, interrupt, progress)?;
+        let answers = answer(&writing, plain.as_ref(), on.rows, rows, &positions, interrupt, progress)?;
         let texts = score(&answers)?;
         Ok((Report::Generation(Box::new(AnswerReport { texts, tokens })), Written::Answers(answers)))
+    }
+
+    fn writing(&self, batching: Batching, max_new_tokens: usize, num_beams: usize) -> Writing<'_> {
+        Writing {
+            config: &self.config,
+            tokenizer: &self.tokenizer,
+            precision: batching.precision,
+            batch_size: batching.batch_size,
+            max_new_tokens,
+            num_beams,
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "those of `measure`, and the two tables of the task")]
@@ -139,13 +144,9 @@ impl Head {
         }
         let layout = on.rows.source.language.as_ref().map_or(Layout::Decoder, |language| language.layout);
         let explaining = Explaining {
-            config: &self.config,
-            tokenizer: &self.tokenizer,
-            precision: batching.precision,
-            batch_size: batching.batch_size,
+            writing: self.writing(batching, task.max_new_tokens, task.num_beams),
             max_length: batching.max_length,
             layout,
-            task,
             table,
             write: writes,
             rationales: if on.use_ == Use::Test { task.rationale_rows } else { 0 },
