@@ -237,7 +237,10 @@ fn what_cannot_be_is_refused_with_the_way_out() {
         (whole.clone() + "metric_for_best_model = \"acuracy\"\n", "did you mean `accuracy`?"),
         (whole.replace("[rationale]", "[x]"), "needs a `[rationale]`"),
         (
-            whole.replace("[model]", "[teacher]\npath = \"t\"\n[distill]\nmethod = \"sequence_level\"\n[student]"),
+            whole.replace(
+                "[model]",
+                "[teacher]\npath = \"t\"\n[distill]\nmethod = \"sequence_level\"\n[student]",
+            ),
             "ask the teacher by `distill rationales`",
         ),
     ];

@@ -588,7 +588,8 @@ impl Prepared {
             }
             Task::Classification(_) | Task::MaskedLanguageModeling(_) => false,
         };
-        if !packing {
+        // An encoder-decoder reads each prompt by itself.
+        if !packing || self.loaded.config.task != ModelTask::CausalLm {
             return self.examples(rows);
         }
         let cut = if self.reads_documents() { Cut::Anywhere } else { Cut::Never };

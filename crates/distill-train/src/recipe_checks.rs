@@ -244,6 +244,26 @@ fn rationale_fault(root: &Node) -> Option<Fault> {
             let message = "`[rationale]` belongs to the task `rationale`";
             Some(Fault::new(message, table.key_label()).with_help("write `kind = \"rationale\"` in `[task]`"))
         }
+        (true, Some(_)) => {
+            let sequence_level = root.at("distill.method").and_then(Node::as_str) == Some("sequence_level");
+            let texts = root.at("distill.teacher_texts").map(|_| "distill.teacher_texts");
+            let texts = texts.or(sequence_level.then_some("distill.method"));
+            let top_k = root.at("distill.cache_top_k").map(|_| "distill.cache_top_k");
+            let (key, message, help) = match (texts, top_k) {
+                (Some(key), _) => (
+                    key,
+                    "the teacher's texts take the place of targets, and the task `rationale` has labels and rationales",
+                    "ask the teacher by `distill rationales`, and train on its answers: `label = \"{teacher_answer}\"`",
+                ),
+                (None, Some(key)) => (
+                    key,
+                    "the likeliest tokens are kept for one text a row, and the task `rationale` has two",
+                    "remove it: the teacher then runs along",
+                ),
+                (None, None) => return None,
+            };
+            Some(root.fault_at(key, message).with_help(help))
+        }
         _ => None,
     }
 }

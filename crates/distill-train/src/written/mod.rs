@@ -53,13 +53,6 @@ pub(crate) fn check(
     let texts_key = if table.teacher_texts.is_some() { "teacher_texts" } else { "method" };
     let own_key = if table.on_policy.is_some() { "on_policy" } else { "method" };
     let own_texts = on_policy(recipe) > 0.0;
-    if from_texts && recipe.rationale.is_some() {
-        return fault(
-            texts_key,
-            "the teacher's texts take the place of targets, and the task `rationale` has labels and rationales",
-            "ask the teacher by `distill rationales`, and train on its answers: `label = \"{teacher_answer}\"`",
-        );
-    }
     if level != Level::NextToken {
         let given = [
             (texts_key, from_texts),
