@@ -274,7 +274,7 @@ pub(crate) mod fused {
                 && !is_packed(self.precision, weight, right)
         }
 
-        /// What `work` makes of the weight, seen as `b` and packed: to stay so, or for now.
+        /// What `work` makes of the weight, seen as `b` and packed; the packed form is kept where the weight `stays` as it is.
         fn packed(
             &self,
             weight: &FlexTensor,
