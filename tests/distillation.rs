@@ -382,6 +382,59 @@ fn losses_that_ask_no_teacher_load_none() {
     assert!(caches(folder.path(), "logits").is_empty());
 }
 
+/// The tickets with another column, `seen`, made of the texts.
+fn with_seen(folder: &Path, seen: impl Fn(&[&str]) -> Vec<String>) {
+    let text = std::fs::read_to_string(folder.join("train.csv")).expect("reads");
+    let rows: Vec<(&str, &str)> = text.lines().skip(1).filter_map(|line| line.rsplit_once(',')).collect();
+    let texts: Vec<&str> = rows.iter().map(|(text, _)| *text).collect();
+    let rows = rows.iter().zip(seen(&texts)).map(|((text, label), seen)| format!("{text},{label},{seen}\n"));
+    write(folder.join("seen.csv"), format!("text,label,seen\n{}", rows.collect::<String>()));
+}
+
+#[test]
+fn a_teacher_can_read_what_the_student_does_not_see() {
+    let folder = teacher_folder();
+    let data = "train = \"seen.csv\"\ntest = \"test.csv\"\nmax_rows = 200";
+    let alike = Recipe { data, ..Recipe::default() };
+    let seeing = Recipe { teacher: "path = \"teacher\"\ntext = \"seen\"", ..alike };
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    with_seen(folder.path(), texts);
+    alike.run(folder.path());
+    let by_its_text = weights(folder.path());
+    // The test file has no such column: a teacher is asked of training rows alone.
+    assert!(seeing.run(folder.path()).asked(), "a cache of its own");
+    assert!(weights(folder.path()) == by_its_text, "the same text in another column");
+    let plan = run(folder.path(), &["plan", "student.toml"]).success().stdout;
+    assert_has(&plan, &["parameters), reads `seen`", "once, its logits are kept on disk"]);
+    assert_usable(folder.path());
+
+    with_seen(folder.path(), |texts| texts.iter().rev().map(|text| (*text).to_owned()).collect());
+    assert!(seeing.run(folder.path()).asked());
+    let by_others = weights(folder.path());
+    assert!(by_others != by_its_text, "the texts of other rows");
+    let cached = logged(folder.path(), "train");
+    student(folder.path(), &["--overwrite", "--set", "distill.cache_teacher=false"]);
+    for (cached, live) in cached.iter().zip(&logged(folder.path(), "train")) {
+        let [cached, live] = [cached, live].map(|line| line["loss"].as_f64().expect("a loss"));
+        assert!((cached - live).abs() < 1e-3 * cached.abs(), "{cached} {live}");
+    }
+    let both = Recipe { teacher: "path = \"teacher\"\ntext = [\"text\", \"seen\"]", ..alike };
+    assert!(both.run(folder.path()).asked(), "both columns");
+    assert!(![by_its_text, by_others].contains(&weights(folder.path())));
+
+    std::fs::remove_dir_all(folder.path().join("student")).expect("removes");
+    let told = |recipe: Recipe<'_>| recipe.refusal(folder.path());
+    let inside = "losses = [{ kind = \"cosine\" }]";
+    insta::assert_snapshot!("other_columns_and_inside", told(Recipe { distill: inside, ..seeing }));
+    let augment = "\n[augment]\ncopies = 2\n";
+    insta::assert_snapshot!("other_columns_and_copies", told(Recipe { more: augment, ..seeing }));
+    let missing = Recipe { teacher: "path = \"teacher\"\ntext = \"sene\"", ..seeing };
+    missing.write(folder.path());
+    let outcome = run(folder.path(), &["run", "student.toml", "--quiet"]);
+    assert_ne!(outcome.code, Some(0));
+    assert_has(&outcome.stderr, &["`sene`", "seen.csv"]);
+}
+
 #[test]
 fn transfer_texts_are_labelled_by_the_teacher() {
     let folder = teacher_folder();

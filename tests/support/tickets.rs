@@ -69,6 +69,7 @@ threads = 1
 "#;
 
 /// A recipe that distils `teacher` into `student`: the bodies of its tables.
+#[derive(Clone, Copy)]
 pub struct Recipe<'a> {
     pub task: &'a str,
     pub teacher: &'a str,

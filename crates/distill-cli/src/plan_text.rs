@@ -128,6 +128,10 @@ fn distillation_facts(plan: &DistillationPlan, facts: &mut Facts) {
         if teacher.own_tokenizer {
             line.push_str(", with a tokenizer of its own");
         }
+        if let Some(columns) = &teacher.text {
+            let columns: Vec<String> = columns.iter().map(|column| format!("`{column}`")).collect();
+            line.push_str(&format!(", reads {}", columns.join(", ")));
+        }
         if teacher.other_label_order {
             line.push_str(", labels in another order, matched by name");
         }

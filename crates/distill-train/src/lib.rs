@@ -33,6 +33,7 @@ pub mod plan;
 pub mod predictions;
 pub mod predictor;
 pub mod prepare;
+mod prepare_checks;
 mod read_data;
 pub mod read_model;
 pub mod recipe_checks;

@@ -107,6 +107,9 @@ pub struct TeacherPlan {
     pub weight: f64,
     /// Whether it splits texts otherwise than the student.
     pub own_tokenizer: bool,
+    /// The columns that it reads, where they are not the student's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<Vec<String>>,
     /// Whether its labels stand in another order.
     pub other_label_order: bool,
 }
@@ -393,12 +396,15 @@ pub(crate) fn distillation_plan(prepared: &Prepared) -> Option<DistillationPlan>
         }
         keys
     };
+    let columns = prepared.recipe.teacher.as_ref().and_then(|teacher| teacher.text.as_ref());
+    let columns = columns.map(|columns| columns.iter().map(ToString::to_string).collect::<Vec<_>>());
     let teacher = |teacher: &PreparedTeacher| TeacherPlan {
         name: teacher.name.clone(),
         architecture: teacher.config.architecture.model_type.to_owned(),
         parameters: teacher.config.encoder.approximate_parameters(),
         weight: teacher.weight,
         own_tokenizer: teacher.own_tokenizer.is_some(),
+        text: columns.clone(),
         other_label_order: teacher.label_order.is_some(),
     };
     Some(DistillationPlan {

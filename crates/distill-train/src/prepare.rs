@@ -8,26 +8,25 @@ use crate::label_order::{label_order, reorder_head};
 use crate::more_text::check_namer;
 use crate::objectives::{Level, LossConfig, Losses, Pair, Projection, Unfit, reads_teacher_logits};
 use crate::parameter_groups::GroupRules;
-use crate::plan::{disk_need, encoder_size, memory_need};
-use crate::read_data::read_data;
+use crate::prepare_checks::{
+    check_adapters, check_answered, check_fit, check_needs, check_not_its_own_output, check_rows,
+    check_teachers, check_teachers_text, check_texts_of_its_own,
+};
+use crate::read_data::{read_data, read_for_teacher};
 use crate::read_model::{model_folder, read_config, read_model};
 use crate::recipe_checks::{losses_of, metric_of, task_of, validate};
 use crate::record::DataFile;
 use crate::report::ChosenMetric;
-use crate::rows::{Rows, TokenizedRows};
-use crate::tasks::{Generate, Task};
+use crate::rows::{Rows, Source, TokenizedRows};
+use crate::tasks::Task;
 use crate::teacher::{PreparedTeacher, prepare_teachers};
 use crate::written::check as check_written;
 use burn::tensor::Device;
 use distill_data::tokenizer::{Tokenizer, TokenizerKind, TrainConfig};
 use distill_data::{Cut, LabelMap, Layout, Masking, Piece, RowEncoder, RowKind, pack, windows};
-use distill_models::{
-    EncoderConfig, Loaded, ModelConfig, StudentReport, Task as ModelTask, TaskKind, find, is_adapter,
-};
+use distill_models::{Loaded, ModelConfig, StudentReport, Task as ModelTask, TaskKind, find};
 use distill_ops::{DeviceSpec, Precision, resolve};
-use distill_recipe::{
-    Faults, FromTeacher, ModelTable, Recipe, STAGE_FOLDER, TeacherTable, TokenizerTraining,
-};
+use distill_recipe::{Faults, FromTeacher, ModelTable, Recipe, TeacherTable, TokenizerTraining};
 use regex::Regex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,6 +39,9 @@ pub enum Shortage {
     /// Tell: a plan, unless not even the weights fit.
     Tell,
 }
+
+/// Sources, each with the one that is read in its place.
+pub type ReadInstead = Vec<(Arc<Source>, Arc<Source>)>;
 
 /// Everything that a run works with.
 pub struct Prepared {
@@ -79,6 +81,8 @@ pub struct Prepared {
     pub loss_configs: Vec<LossConfig>,
     /// The same between this student and this teacher.
     pub losses: Arc<Losses>,
+    /// Sources with what the teachers read in their place, where they read other columns.
+    pub read_by_teacher: ReadInstead,
     /// The teachers; none for a model that learns alone.
     pub teachers: Vec<PreparedTeacher>,
     /// The learned projection, where a loss needs one.
@@ -154,6 +158,7 @@ pub fn prepare(
     let losses = build_losses(recipe, &loss_configs, level, &loaded.config, &teachers)?;
     check_written(recipe, level, &loss_configs, teachers.len())?;
     let needs = losses.needs();
+    check_teachers_text(recipe, level, needs)?;
     check_teachers(recipe, &teachers, needs.inside_of_teacher() || same_tokens_needed)?;
     let projection = teachers.first().filter(|_| needs.projection).map(|teacher| {
         let widths = [&loaded.config, &teacher.config].map(|config| config.encoder.hidden_size());
@@ -178,6 +183,9 @@ pub fn prepare(
     };
     let metric = metric_of(recipe, &task, needs.student_logits)?;
     check_answered(recipe, &task, metric)?;
+    let mut taught: Vec<&Rows> = std::iter::once(&data.train).chain(&data.transfer).collect();
+    taught.extend(data.validation.iter().filter(|_| matches!(metric, ChosenMetric::Objective)));
+    let read_by_teacher = sources_of_teacher(recipe, &taught, observer)?;
     let (mut warnings, mut notes) = (data.warnings, data.notes);
     warnings.extend(short);
     warnings.extend(computing.warning());
@@ -218,6 +226,7 @@ pub fn prepare(
         rules,
         losses: Arc::new(losses),
         loss_configs,
+        read_by_teacher,
         teachers,
         projection,
         student,
@@ -256,42 +265,29 @@ fn written_by(recipe: &Recipe, folder: Option<&Path>) -> Result<ModelTask, Train
     })
 }
 
-/// More texts for a teacher to label are for models that do not write: others learn from any text.
-fn check_texts_of_its_own(recipe: &Recipe) -> Result<(), TrainError> {
-    let transfer = recipe.distill.as_ref().is_some_and(|distill| distill.table.transfer_data.is_some());
-    let given = [("distill.transfer_data", transfer), ("augment", recipe.augment.is_some())];
-    let Some((key, _)) = given.into_iter().find(|(_, given)| *given) else { return Ok(()) };
-    let message = "texts that a teacher alone labels are not for a model that writes texts".to_owned();
-    let help = "it learns from any text: name more files by `train` in `[data]`".to_owned();
-    Err(recipe.faults(vec![recipe.fault_at(key, message, Some(help))]).into())
-}
-
-/// Adapters belong to a trained model, and are named as such.
-fn check_adapters(recipe: &Recipe, folder: Option<&Path>) -> Result<(), TrainError> {
-    let fault = |key: &str, message: String, help: String| {
-        Err(recipe.faults(vec![recipe.fault_at(key, message, Some(help))]).into())
-    };
-    match (&recipe.model, folder) {
-        (ModelTable::Pretrained { path }, Some(folder)) if is_adapter(folder) => fault(
-            "model.path",
-            format!("`{path}` is an adapter, not a model"),
-            "name the model that it belongs to here, and the adapter by `adapter` in `[lora]`; or merge both by \
-             `distill merge`"
-                .to_owned(),
-        ),
-        (ModelTable::Pretrained { .. }, _) => Ok(()),
-        _ if recipe.lora.is_some() => fault(
-            "lora",
-            "adapters need a trained model: weights that are new would stay as they are".to_owned(),
-            "name one by `path` in `[model]`, or remove `[lora]`".to_owned(),
-        ),
-        _ => Ok(()),
-    }
-}
-
 /// Whether any of the losses learns from texts without a label.
 fn uses_transfer(configs: &[LossConfig]) -> bool {
     configs.iter().any(|config| config.kind != "hard_labels")
+}
+
+/// What the teachers read in place of the sources of these rows; nothing where they read the student's columns.
+fn sources_of_teacher(
+    recipe: &Recipe,
+    rows: &[&Rows],
+    observer: &mut dyn Observer,
+) -> Result<ReadInstead, TrainError> {
+    let mut found = ReadInstead::new();
+    let Some(columns) = recipe.teacher.as_ref().and_then(|teacher| teacher.text.as_ref()) else {
+        return Ok(found);
+    };
+    for rows in rows {
+        // Training and validation rows are often parts of one source, which is read once.
+        if !found.iter().any(|(source, _)| Arc::ptr_eq(source, &rows.source)) {
+            let source = read_for_teacher(&rows.source, columns, observer)?;
+            found.push((rows.source.clone(), Arc::new(source)));
+        }
+    }
+    Ok(found)
 }
 
 /// The folder of the teacher that a student is made of.
@@ -347,26 +343,6 @@ fn build_losses(
         };
         recipe.faults(unfit.into_iter().map(fault).collect()).into()
     })
-}
-
-/// Whether every teacher can read what the student reads.
-fn check_teachers(
-    recipe: &Recipe,
-    teachers: &[PreparedTeacher],
-    same_tokens: bool,
-) -> Result<(), TrainError> {
-    for teacher in teachers {
-        let limit = teacher.config.encoder.max_length();
-        if (same_tokens || teacher.own_tokenizer.is_none()) && recipe.data.max_length > limit {
-            let help = Some(format!("lower it to {limit} or less"));
-            let message = format!(
-                "`max_length` is {}, the teacher `{}` reads at most {limit} tokens",
-                recipe.data.max_length, teacher.name
-            );
-            return Err(recipe.faults(vec![recipe.fault_at("data.max_length", message, help)]).into());
-        }
-    }
-    Ok(())
 }
 
 fn freeze_patterns(recipe: &Recipe) -> Result<Vec<Regex>, Faults> {
@@ -431,116 +407,6 @@ fn train_config(training: &TokenizerTraining) -> TrainConfig {
     }
 }
 
-/// Whether tokens and lengths fit the model.
-fn check_fit(recipe: &Recipe, tokenizer: &Tokenizer, encoder: &dyn EncoderConfig) -> Result<(), TrainError> {
-    let model = encoder.vocab_size();
-    // A model may have more rows than its tokenizer has tokens: rounded up, or reserved.
-    if tokenizer.vocab_size() > model {
-        return Err(TrainError::VocabularyMismatch { tokenizer: tokenizer.vocab_size(), model });
-    }
-    let limit = encoder.max_length();
-    if recipe.data.max_length > limit {
-        let help = Some(format!("lower it to {limit} or less"));
-        let message =
-            format!("`max_length` is {}, the model reads at most {limit} tokens", recipe.data.max_length);
-        return Err(recipe.faults(vec![recipe.fault_at("data.max_length", message, help)]).into());
-    }
-    Ok(())
-}
-
-/// Refuses a metric of written texts where no validation prompt is answered.
-fn check_answered(recipe: &Recipe, task: &Task, metric: ChosenMetric) -> Result<(), TrainError> {
-    let answered = match (task, metric) {
-        (Task::Seq2Seq(task), ChosenMetric::Generation(_)) => task.generate == Generate::Always,
-        (Task::Rationale(task), ChosenMetric::Rationale(_)) => task.answers_validation(recipe),
-        _ => true,
-    };
-    if answered {
-        return Ok(());
-    }
-    let message = format!("`{}` measures answers, and no validation prompt is answered", metric.name());
-    let help = "write `generate = \"always\"` in `[task]`, or choose by `loss`".to_owned();
-    Err(recipe.faults(vec![recipe.fault_at("train.metric_for_best_model", message, Some(help))]).into())
-}
-
-/// Whether rows of this kind can be made tokens.
-fn check_rows(recipe: &Recipe, tokenizer: &Tokenizer, rows: &Rows) -> Result<(), TrainError> {
-    let Some(language) = &rows.source.language else { return Ok(()) };
-    let fault = |key: &str, message: String, help: &str| {
-        Err(recipe.faults(vec![recipe.fault_at(key, message, Some(help.to_owned()))]).into())
-    };
-    // Its own faults: a template that cannot be read, a `max_length` without room.
-    RowEncoder::new(tokenizer, language.layout, recipe.data.max_length)?;
-    if matches!(language.spec.kind, RowKind::Chat { .. }) {
-        return match tokenizer.chat_template() {
-            Ok(Some(_)) => Ok(()),
-            _ => fault(
-                "data.messages",
-                "the model has no chat template, and conversations are written by one".to_owned(),
-                "put `chat_template.jinja` into its folder, or take a model that is made for conversations",
-            ),
-        };
-    }
-    match tokenizer.eos_token_id() {
-        Some(_) => Ok(()),
-        None => fault(
-            "model",
-            "the tokenizer has no end-of-text token, and every text is to end with one".to_owned(),
-            "name it by `eos_token` in `tokenizer_config.json`",
-        ),
-    }
-}
-
-/// Refuses a run that cannot fit, before its model is made: what its batches need is known only later.
-fn check_needs(
-    recipe: &Recipe,
-    encoder: &dyn EncoderConfig,
-    computing: &Computing,
-    shortage: Shortage,
-) -> Result<Vec<String>, TrainError> {
-    let parameters = encoder.approximate_parameters();
-    // Frozen parameters have no state; which they are is known only from the model.
-    let all = recipe.train.freeze.is_empty() && recipe.lora.is_none();
-    let trained = if all { parameters } else { 0 };
-    let size = encoder_size(encoder, parameters, trained);
-    let memory = memory_need(recipe, computing, &size, 1, 1);
-    let mut told = Vec::new();
-    if memory.is_short() && !computing.device.starts_with("cuda") {
-        let available = memory.available_bytes.unwrap_or_default();
-        return Err(TrainError::TooLittle { what: "memory", needed: memory.needed_bytes, available });
-    }
-    let disk = disk_need(recipe, &size);
-    if disk.is_short() {
-        let available = disk.available_bytes.unwrap_or_default();
-        let error = TrainError::TooLittle { what: "disk space", needed: disk.needed_bytes, available };
-        match shortage {
-            Shortage::Refuse => return Err(error),
-            Shortage::Tell => told.push(error.to_string()),
-        }
-    }
-    Ok(told)
-}
-
-/// Refuses to remove the weights that a run is to start from, or to learn from.
-fn check_not_its_own_output(recipe: &Recipe, model: Option<&Path>) -> Result<(), TrainError> {
-    let canonical = |path: &Path| path.canonicalize().ok();
-    let Some(output) = canonical(&recipe.output_dir) else { return Ok(()) };
-    // An earlier stage's model lies below, and stays.
-    let stages = output.join(STAGE_FOLDER);
-    let teachers = recipe.teacher.as_ref().map(TeacherTable::members).unwrap_or_default();
-    let teachers = teachers.iter().map(|teacher| (PathBuf::from(&teacher.path), "learns from"));
-    let models = model.map(|model| (model.to_owned(), "starts from")).into_iter().chain(teachers);
-    for (model, what) in models {
-        let Some(model) = canonical(&model).filter(|model| model.starts_with(&output)) else { continue };
-        if !model.starts_with(&stages) {
-            let help = "choose another `output_dir`".to_owned();
-            let message = format!("`output_dir` holds the model that the run {what}");
-            return Err(recipe.faults(vec![recipe.fault_at("output_dir", message, Some(help))]).into());
-        }
-    }
-    Ok(())
-}
-
 impl Prepared {
     /// The losses once more, as they were built.
     ///
@@ -564,6 +430,13 @@ impl Prepared {
     /// All rows to learn from: labelled ones, then those that only the teacher labels.
     pub fn training_parts(&self) -> Vec<&Rows> {
         std::iter::once(&self.train).chain(&self.transfer).collect()
+    }
+
+    /// These rows as the teachers read them, where they read other columns.
+    pub(crate) fn for_teacher(&self, rows: &Rows) -> Option<Rows> {
+        let (_, source) =
+            self.read_by_teacher.iter().find(|(source, _)| Arc::ptr_eq(source, &rows.source))?;
+        Some(Rows { source: source.clone(), rows: rows.rows.clone() })
     }
 
     /// How many rows there are to learn from.

@@ -326,6 +326,24 @@ pub(crate) fn read_texts(
     read_source(sources, table, None, used_as, files, observer)
 }
 
+/// The same rows as the teachers read them, by the columns that `text` in `[teacher]` names.
+///
+/// # Errors
+/// [`TrainError::Data`] if the files have no such columns.
+pub(crate) fn read_for_teacher(
+    source: &Source,
+    columns: &[distill_recipe::Column],
+    observer: &mut dyn Observer,
+) -> Result<Source, TrainError> {
+    let text = columns.iter().map(column_of).collect();
+    let spec = DataSpec { text, label: None, ..source.spec.clone() };
+    let what = "reading what the teacher reads".to_owned();
+    observer.event(&Event::Stage { message: what.clone() });
+    let mut progress = |done| observer.event(&Event::Progress { what: what.clone(), done, total: None });
+    let scan = scan_texts(&spec, &mut progress)?;
+    Ok(Source::of_texts(spec, scan))
+}
+
 fn data_spec(sources: &[String], table: &DataTable) -> Result<DataSpec, DataError> {
     let format = |format: DataFormat| {
         Format::from_name(match format {

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::data::Column;
+use super::one_or_many::OneOrMany;
 use super::parse::Table;
 use crate::fault::Fault;
 use crate::node::Node;
@@ -13,7 +15,8 @@ use crate::node::Node;
 #[schemars(extend("x-aliases" = {
     "model": "path", "model_name_or_path": "path", "teacher_model": "path", "name": "path",
     "checkpoint": "path", "hub_id": "path", "ensemble": "models", "teachers": "models",
-    "born_again": "self_distillation", "self": "self_distillation", "id2label": "labels"
+    "born_again": "self_distillation", "self": "self_distillation", "id2label": "labels",
+    "text_column": "text", "columns": "text", "privileged": "text"
 }))]
 pub struct TeacherTable {
     /// A folder with a trained model in the Hugging Face layout, or a hub id: `org/name` or `org/name@revision`.
@@ -25,6 +28,9 @@ pub struct TeacherTable {
     /// `true`: the teacher is the student as it starts; default `false`.
     #[serde(default)]
     pub self_distillation: bool,
+    /// Column or columns that the teachers read in place of `text` in `[data]`, joined by a space, such as a rationale that the student never sees: names, or numbers from 0; for teachers of whole texts.
+    #[schemars(length(min = 1))]
+    pub text: Option<OneOrMany<Column>>,
     /// Names of the teacher's labels in the order of its logits, where its `config.json` does not name them.
     #[schemars(length(min = 2))]
     pub labels: Option<Vec<String>>,

@@ -43,14 +43,18 @@ impl Teachers<'_> {
             pad_token_id: prepared.pad_token_id(),
             device: prepared.device.clone().autodiff(),
         };
+        let other_columns: Vec<Rows> = parts.iter().filter_map(|rows| prepared.for_teacher(rows)).collect();
+        let read: Vec<&Rows> = other_columns.iter().collect();
+        let parts = if read.is_empty() { parts } else { &read };
         let mut members = Vec::with_capacity(prepared.teachers.len());
         for teacher in &prepared.teachers {
             let own = match &teacher.own_tokenizer {
-                Some(tokenizer) => {
+                None if read.is_empty() => None,
+                own => {
+                    let tokenizer = own.as_deref().unwrap_or(&prepared.tokenizer);
                     let max_length = teacher.max_length(recipe.data.max_length);
                     Some(tokenize_by(tokenizer, parts, max_length, self.cache, observer)?)
                 }
-                None => None,
             };
             members.push((teacher, own));
         }
