@@ -30,6 +30,7 @@ pub fn render(summary: &RunSummary, paint: Paint, width: usize) -> String {
     }
     if summary.writes_texts {
         text.push_str(&format!("  distill generate {model} --prompt \"...\"\n"));
+        text.push_str(&format!("  distill eval {model} --data FILE\n"));
     }
     text.push_str(&format!("  distill inspect {model}\n"));
     text

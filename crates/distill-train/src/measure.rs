@@ -1,22 +1,23 @@
 //! What the head of a model in a run says of held-out rows, as its task measures it.
 
-use crate::answers::{Answer, answer, score};
+use crate::answers::{Answer, answer, score, write_answers};
 use crate::error::TrainError;
 use crate::evaluate::{Batching, guess_tokens, predict_unless};
 use crate::examples::{ExampleKind, Examples};
-use crate::explain::{Explained, Explaining};
+use crate::explain::{Explained, Explaining, write_explained};
+use crate::predictions::write_predictions;
 use crate::prepare::Prepared;
 use crate::report::{AnswerReport, Report};
 use crate::rows::Rows;
 use crate::tasks::{Generate, RationaleTask, Seq2SeqTask, Task};
-use crate::trainer::LoopSettings;
 use crate::writing::Writing;
 use distill_data::tokenizer::Tokenizer;
 use distill_data::{Layout, seeded_subset};
 use distill_eval::answers::Compare;
 use distill_eval::{ClassificationReport, ExplainedAnswer, Predictions, RationaleReport};
 use distill_models::{Model, ModelConfig};
-use distill_recipe::RationaleTable;
+use distill_recipe::{RationaleTable, Recipe};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 /// What rows are measured for.
@@ -43,6 +44,22 @@ pub(crate) enum Written {
     Explained(Vec<Explained>, Compare),
 }
 
+impl Written {
+    /// Writes a line for each row to `path`; whether there was something to write.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`], or [`TrainError::Data`] if a file can no longer be read.
+    pub(crate) fn write(&self, path: &Path, rows: &Rows, labels: &[String]) -> Result<bool, TrainError> {
+        match self {
+            Self::Nothing => return Ok(false),
+            Self::Labels(predictions) => write_predictions(path, rows, predictions, labels)?,
+            Self::Answers(answers) => write_answers(path, answers)?,
+            Self::Explained(answers, compare) => write_explained(path, answers, *compare)?,
+        }
+        Ok(true)
+    }
+}
+
 /// What measuring takes besides the model, which is in training meanwhile.
 pub(crate) struct Head {
     labels: Vec<String>,
@@ -56,22 +73,33 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    pub(crate) fn of(prepared: &Prepared, settings: &LoopSettings) -> Self {
-        let answers = match &prepared.task {
+    pub(crate) fn of(prepared: &Prepared) -> Self {
+        let Prepared { task, recipe, loaded, tokenizer, .. } = prepared;
+        Self::new(task, recipe, &loaded.config, tokenizer, prepared.label_names())
+    }
+
+    pub(crate) fn new(
+        task: &Task,
+        recipe: &Recipe,
+        config: &ModelConfig,
+        tokenizer: &Tokenizer,
+        labels: &[String],
+    ) -> Self {
+        let answers = match task {
             Task::Seq2Seq(task) => Some(task.clone()),
             _ => None,
         };
-        let explains = match &prepared.task {
-            Task::Rationale(task) => prepared.recipe.rationale.clone().map(|table| (task.clone(), table)),
+        let explains = match task {
+            Task::Rationale(task) => recipe.rationale.clone().map(|table| (task.clone(), table)),
             _ => None,
         };
         Self {
-            labels: settings.labels.clone(),
+            labels: labels.to_vec(),
             answers,
             explains,
-            config: prepared.loaded.config.clone(),
-            tokenizer: prepared.tokenizer.clone(),
-            seed: settings.seed,
+            config: config.clone(),
+            tokenizer: tokenizer.clone(),
+            seed: recipe.seed,
         }
     }
 

@@ -5,6 +5,7 @@ use crate::error::TrainError;
 use crate::evaluate::{Batching, logits_of, predict_rows};
 use crate::events::{Event, Observer};
 use crate::finished_model::FinishedModel;
+use crate::predictions::write_predictions;
 use crate::rows::{Rows, Source, TokenizedRows, padding, tokenize};
 use distill_data::tokenizer::Tokenizer;
 use distill_data::{DataSpec, LabelMap, LabelSource, collate_sequences, fetch, scan_classification};
@@ -67,7 +68,7 @@ impl Predictor {
         let Task::Classification { id2label: labels } = task.clone() else {
             let writes = matches!(task.kind(), TaskKind::CausalLm | TaskKind::Seq2SeqLm);
             let help = if writes {
-                "let it write by `distill generate`, or measure it by a recipe and `--set train.max_steps=0`"
+                "let it write by `distill generate`, or measure it by `distill eval`"
             } else {
                 "fine-tune it first by `distill run`"
             };
@@ -211,7 +212,7 @@ fn without_classifier(model: &str, config: &ModelConfig, error: ModelError) -> T
 
 /// Measures a model on labelled files.
 ///
-/// Labels are matched by `mapping`, that of the run which made the model; without it by name, and integers count from
+/// A line for each row is written to `written_to`, if it is given. Labels are matched by `mapping`, that of the run which made the model; without it by name, and integers count from
 /// 0 or from 1 in the order of the model's labels.
 ///
 /// # Errors
@@ -221,8 +222,9 @@ pub fn evaluate_files(
     spec: &DataSpec,
     mapping: Option<&LabelMap>,
     batch_size: usize,
+    written_to: Option<&Path>,
     observer: &mut dyn Observer,
-) -> Result<(ClassificationReport, Predictions), TrainError> {
+) -> Result<ClassificationReport, TrainError> {
     let mut reading =
         |done| observer.event(&Event::Progress { what: "reading rows".to_owned(), done, total: None });
     let names = match mapping.filter(|mapping| mapping.names() == predictor.labels) {
@@ -236,9 +238,12 @@ pub fn evaluate_files(
     let mut tokenizing =
         |done| observer.event(&Event::Progress { what: "tokenising".to_owned(), done, total });
     let source = Arc::new(Source::of_texts(spec, scan));
-    let rows = predictor.tokenize_rows(source, scratch.path(), &mut tokenizing)?;
+    let rows = predictor.tokenize_rows(source.clone(), scratch.path(), &mut tokenizing)?;
     let mut measuring = |done| observer.event(&Event::Progress { what: "measuring".to_owned(), done, total });
     let predictions = predictor.predict_rows(&rows, batch_size, &mut measuring)?;
     let report = ClassificationReport::from_predictions(&predictions, &predictor.labels)?;
-    Ok((report, predictions))
+    if let Some(path) = written_to {
+        write_predictions(path, &Rows::all(source), &predictions, &predictor.labels)?;
+    }
+    Ok(report)
 }

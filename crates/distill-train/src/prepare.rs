@@ -3,7 +3,8 @@
 use crate::computing::{Computing, precision_for};
 use crate::error::TrainError;
 use crate::events::{Event, Observer};
-use crate::examples::{ExampleKind, Examples, Sequences};
+use crate::example_maker::{ExampleMaker, masking_of, pad_token_id};
+use crate::examples::Examples;
 use crate::label_order::{label_order, reorder_head};
 use crate::more_text::check_namer;
 use crate::objectives::{Level, LossConfig, Losses, Pair, Projection, Unfit, reads_teacher_logits};
@@ -23,7 +24,7 @@ use crate::teacher::{PreparedTeacher, prepare_teachers};
 use crate::written::check as check_written;
 use burn::tensor::Device;
 use distill_data::tokenizer::{Tokenizer, TokenizerKind, TrainConfig};
-use distill_data::{Cut, LabelMap, Layout, Masking, Piece, RowEncoder, RowKind, pack, windows};
+use distill_data::{LabelMap, Layout, Masking};
 use distill_models::{Loaded, ModelConfig, StudentReport, Task as ModelTask, TaskKind, find};
 use distill_ops::{DeviceSpec, Precision, resolve};
 use distill_recipe::{Faults, FromTeacher, ModelTable, Recipe, TeacherTable, TokenizerTraining};
@@ -164,16 +165,7 @@ pub fn prepare(
         let widths = [&loaded.config, &teacher.config].map(|config| config.encoder.hidden_size());
         Projection::new(widths[0], widths[1], recipe.seed, &device.clone().autodiff())
     });
-    let masking = match &task {
-        Task::Classification(_) | Task::LanguageModeling(_) | Task::Seq2Seq(_) | Task::Rationale(_) => None,
-        Task::MaskedLanguageModeling(task) => {
-            let masking = Masking::new(&tokenizer, task.mlm_probability, recipe.seed);
-            Some(masking.ok_or_else(|| TrainError::Unusable {
-                message: "the tokenizer has no mask token, and this task hides tokens".to_owned(),
-                help: "take a tokenizer with a mask token, such as that of a BERT model".to_owned(),
-            })?)
-        }
-    };
+    let masking = masking_of(&task, &tokenizer, recipe.seed)?;
     let rules = GroupRules {
         weight_decay: recipe.train.weight_decay,
         freeze: freeze_patterns(recipe)?,
@@ -449,109 +441,34 @@ impl Prepared {
     /// # Errors
     /// [`TrainError::Data`] if rows do not fit into sequences of `max_length`.
     pub fn training_examples(&self, rows: TokenizedRows) -> Result<Examples, TrainError> {
-        let packing = match &self.task {
-            Task::LanguageModeling(task) => task.packing,
-            Task::Seq2Seq(task) => task.packing,
-            Task::Rationale(_) => {
-                let explained = |rows: &TokenizedRows| pieces_of(rows, Parts::All);
-                return Ok(Examples {
-                    max_length: 2 * self.recipe.data.max_length,
-                    ..self.of_kind(rows, explained)?
-                });
-            }
-            Task::Classification(_) | Task::MaskedLanguageModeling(_) => false,
-        };
-        // An encoder-decoder reads each prompt by itself.
-        if !packing || self.loaded.config.task != ModelTask::CausalLm {
-            return self.examples(rows);
-        }
-        let cut = if self.reads_documents() { Cut::Anywhere } else { Cut::Never };
-        let max_length = self.recipe.data.max_length;
-        self.of_kind(rows, |rows| Ok(pack(rows.lengths(), max_length, cut)?))
+        self.example_maker().of_training(rows)
     }
 
-    /// These rows with what is to be predicted of them when they are measured: texts that are too long in windows, each
-    /// token counted once.
+    /// These rows with what is to be predicted of them when they are measured.
     ///
     /// # Errors
     /// As [`Self::training_examples`].
     pub fn examples(&self, rows: TokenizedRows) -> Result<Examples, TrainError> {
-        let max_length = self.recipe.data.max_length;
-        let stride = match &self.task {
-            Task::LanguageModeling(task) => task.stride,
-            _ => None,
-        };
-        let stride = stride.unwrap_or(max_length).min(max_length - 1);
-        let documents = self.reads_documents();
-        let explained = matches!(self.task, Task::Rationale(_));
-        self.of_kind(rows, |rows| {
-            if explained {
-                return pieces_of(rows, Parts::Labels);
-            }
-            if documents {
-                let windows = windows(rows.lengths(), max_length, stride)?;
-                return Ok(windows.into_iter().map(|window| vec![window]).collect());
-            }
-            let whole = |(row, &len): (usize, &u32)| vec![Piece::whole(row, len as usize)];
-            Ok(rows.lengths().iter().enumerate().map(whole).collect())
-        })
+        self.example_maker().of_held_out(rows)
+    }
+
+    fn example_maker(&self) -> ExampleMaker<'_> {
+        ExampleMaker {
+            task: &self.task,
+            config: &self.loaded.config,
+            masking: self.masking.as_ref(),
+            max_length: self.recipe.data.max_length,
+            pad_token_id: self.pad_token_id(),
+            documents: self.reads_documents(),
+        }
     }
 
     pub(crate) fn reads_documents(&self) -> bool {
-        let language = self.train.source.language.as_ref();
-        language.is_some_and(|language| matches!(language.spec.kind, RowKind::Document))
-    }
-
-    fn of_kind(
-        &self,
-        rows: TokenizedRows,
-        sequences: impl FnOnce(&TokenizedRows) -> Result<Vec<Vec<Piece>>, TrainError>,
-    ) -> Result<Examples, TrainError> {
-        let explained = matches!(self.task, Task::Rationale(_));
-        let sequences = |rows: &TokenizedRows| {
-            let sequences = Sequences::new(sequences(rows)?);
-            Ok::<_, TrainError>(Arc::new(if explained { sequences.explained() } else { sequences }))
-        };
-        let kind = match (&self.masking, &self.loaded.config.task) {
-            (Some(masking), _) => ExampleKind::Hidden(masking.clone()),
-            (None, ModelTask::CausalLm) => ExampleKind::Next(sequences(&rows)?),
-            (None, ModelTask::Seq2SeqLm) => ExampleKind::Target {
-                decoder_start_token_id: self.loaded.config.encoder.decoder_start_token_id().unwrap_or(0),
-                sequences: sequences(&rows)?,
-            },
-            (None, ModelTask::Classification { .. } | ModelTask::MaskedLm) => ExampleKind::Labels,
-        };
-        Ok(Examples {
-            rows,
-            kind,
-            pad_token_id: self.pad_token_id(),
-            max_length: self.recipe.data.max_length,
-        })
+        self.train.source.are_documents()
     }
 
     /// Id of the padding token: the tokeniser's, else the model's.
     pub fn pad_token_id(&self) -> u32 {
-        self.tokenizer.pad_token_id().or(self.loaded.config.encoder.pad_token_id()).unwrap_or(0)
+        pad_token_id(&self.tokenizer, &self.loaded.config)
     }
-}
-
-/// Which pairs of rationale rows are read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Parts {
-    All,
-    Labels,
-}
-
-/// The pairs of each row: the label's, and the rationale's where there is one.
-fn pieces_of(rows: &TokenizedRows, parts: Parts) -> Result<Vec<Vec<Piece>>, TrainError> {
-    let pieces = |row| {
-        let tokens = rows.read(row)?;
-        let Some(second) = RowEncoder::second_pair(&tokens) else {
-            return Ok(vec![Piece::whole(row, tokens.len())]);
-        };
-        let label = Piece::whole(row, second);
-        let rationale = Piece { start: second, ..Piece::whole(row, tokens.len() - second) };
-        Ok(if parts == Parts::All { vec![label, rationale] } else { vec![label] })
-    };
-    (0..rows.len()).map(pieces).collect()
 }

@@ -326,6 +326,20 @@ pub(crate) fn read_texts(
     read_source(sources, table, None, used_as, files, observer)
 }
 
+/// The test files of a recipe whose task has no labels of its own.
+///
+/// # Errors
+/// [`TrainError::Data`] if there are none, or they cannot be read.
+pub(crate) fn read_held_out(
+    recipe: &Recipe,
+    task: &Task,
+    layout: Layout,
+    observer: &mut dyn Observer,
+) -> Result<Source, TrainError> {
+    let sources = recipe.data.test.as_deref().unwrap_or_default();
+    Reading { recipe, task, layout }.source(sources, None, "test", &mut Vec::new(), observer)
+}
+
 /// The same rows as the teachers read them, by the columns that `text` in `[teacher]` names.
 ///
 /// # Errors

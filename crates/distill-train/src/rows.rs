@@ -5,8 +5,8 @@
 use crate::error::TrainError;
 use distill_data::tokenizer::Tokenizer;
 use distill_data::{
-    Batch, CacheKey, DataSpec, IGNORED_LABEL, LanguageSpec, Layout, Padding, Piece, RowEncoder, RowParts,
-    Scan, TokenizedDataset, collate_sequences, read_language_rows, read_rows,
+    Batch, CacheKey, DataSpec, IGNORED_LABEL, LanguageSpec, Layout, Padding, Piece, RowEncoder, RowKind,
+    RowParts, Scan, TokenizedDataset, collate_sequences, read_language_rows, read_rows,
 };
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -42,6 +42,11 @@ impl Source {
     /// Rows of text, with or without labels.
     pub fn of_texts(spec: DataSpec, scan: Scan) -> Self {
         Self { spec, scan, language: None }
+    }
+
+    /// Whether its rows are documents, which may be cut anywhere.
+    pub(crate) fn are_documents(&self) -> bool {
+        self.language.as_ref().is_some_and(|language| matches!(language.spec.kind, RowKind::Document))
     }
 }
 

@@ -1,13 +1,12 @@
 //! A run from its recipe to its files.
 
-use crate::answers::write_answers;
 use crate::checkpoint::{Checkpoint, CheckpointStore, LoopState};
 use crate::datasets::{Datasets, tokenize};
 use crate::error::TrainError;
 use crate::evaluate::{Batching, measure_losses};
 use crate::events::{Event, Observer};
 use crate::examples::Examples;
-use crate::explain::{write_explained, write_report};
+use crate::explain::write_report;
 use crate::fingerprint::{differences, fingerprint, recipe_fingerprint};
 use crate::measure::{Head, Measured, Use, Written};
 use crate::more_text::add_copies;
@@ -16,7 +15,6 @@ use crate::optimizer::Optimizer;
 use crate::plan::{
     activations, distillation_plan, memory_need, model_plan, model_size, row_counts, steps, teacher_memory,
 };
-use crate::predictions::write_predictions;
 use crate::prepare::{Prepared, Shortage, prepare};
 use crate::record::{Metrics, RunRecord, RunSummary, StepCount, Timings, TrainMetrics, now};
 use crate::report::{ChosenMetric, Report};
@@ -281,7 +279,7 @@ impl Run<'_> {
         // What is saved is the model in training, which the loop holds; this is the rest of what it is saved with.
         let saver = self.prepared.saver();
         let save_model = |model: &dyn Model, folder: &Path| saver.save(model, folder);
-        let head = Head::of(&self.prepared, settings);
+        let head = Head::of(&self.prepared);
         let of_rows = self.prepared.validation.as_ref();
         let measure = validation.as_ref().zip(of_rows).map(|(examples, rows)| {
             let (metric, losses) = (settings.metric, &settings.losses);
@@ -389,18 +387,13 @@ impl Run<'_> {
         };
         let examples = self.prepared.examples(test.clone())?;
         let on = Measured { examples: &examples, rows, use_: Use::Test };
-        let head = Head::of(&self.prepared, settings);
+        let head = Head::of(&self.prepared);
         let (report, written) = head.measure(self.interrupt, model, on, batching, &mut progress)?;
         let path = self.folder.path().join(PREDICTIONS_FILE);
-        match written {
-            Written::Nothing => {}
-            Written::Labels(predictions) => write_predictions(&path, rows, &predictions, &settings.labels)?,
-            Written::Answers(answers) => write_answers(&path, &answers)?,
-            Written::Explained(answers, compare) => {
-                write_explained(&path, &answers, compare)?;
-                let path = self.folder.path().join(RATIONALES_FILE);
-                write_report(&path, &self.record.name, &answers, compare)?;
-            }
+        written.write(&path, rows, &settings.labels)?;
+        if let Written::Explained(answers, compare) = &written {
+            let path = self.folder.path().join(RATIONALES_FILE);
+            write_report(&path, &self.record.name, answers, *compare)?;
         }
         Ok(report)
     }

@@ -10,16 +10,16 @@ use distill_recipe::DataTable;
 pub struct DataArguments {
     /// Data: a file, a glob or `hf://datasets/org/name/split`; may be given more than once
     #[arg(long, value_name = "FILE", required = true)]
-    data: Vec<String>,
+    pub data: Vec<String>,
     /// Text column, a name or a number from 0; several are joined by a space [default: as in the run's recipe, else `text`]
     #[arg(long, value_name = "COLUMN")]
-    text: Vec<String>,
+    pub text: Vec<String>,
     /// Label column, a name or a number from 0 [default: as in the run's recipe, else `label`]
     #[arg(long, value_name = "COLUMN")]
-    label: Option<String>,
+    pub label: Option<String>,
     /// The files have no header: columns are numbers from 0
     #[arg(long)]
-    no_header: bool,
+    pub no_header: bool,
 }
 
 impl DataArguments {

@@ -19,6 +19,7 @@ mod recipes;
 mod run;
 mod run_record;
 mod schema;
+mod text_columns;
 mod validate;
 
 use crate::failure::Failure;

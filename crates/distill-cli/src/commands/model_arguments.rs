@@ -13,7 +13,7 @@ use std::num::NonZeroUsize;
 pub struct ModelArguments {
     /// Output folder of a run, a checkpoint, a Hugging Face folder or a hub id
     #[arg(value_name = "MODEL")]
-    model: String,
+    pub model: String,
     #[command(flatten)]
     pub settings: ModelSettings,
 }
@@ -29,10 +29,10 @@ pub struct ModelSettings {
     max_length: Option<NonZeroUsize>,
     /// Where to compute: auto, flex, ndarray, cuda or cuda:N
     #[arg(long, default_value = "auto")]
-    device: String,
+    pub device: String,
     /// What matrix products multiply in
     #[arg(long, value_enum, value_name = "DTYPE", default_value_t = Dtype::Auto)]
-    dtype: Dtype,
+    pub dtype: Dtype,
 }
 
 impl ModelArguments {
@@ -62,6 +62,11 @@ impl ModelSettings {
         let loaded = Predictor::load(model, &self.device, self.dtype.into(), max_length, observer.as_mut());
         drop(observer);
         Ok(loaded?)
+    }
+
+    /// Longest text in tokens, where it was named.
+    pub fn max_length(&self) -> Option<usize> {
+        self.max_length.map(NonZeroUsize::get)
     }
 
     /// Texts that are labelled together.

@@ -36,10 +36,15 @@ pub fn validated(
 
 /// A number of a report with its name, as people say it.
 pub fn number(name: &str, value: f64) -> String {
+    let name_shown = if name == "macro_f1" { "macro F1" } else { name };
+    format!("{name_shown} {}", number_alone(name, value))
+}
+
+/// The same without its name.
+pub fn number_alone(name: &str, value: f64) -> String {
     match name {
-        "accuracy" => format!("accuracy {}", percent(value)),
-        "macro_f1" => format!("macro F1 {value:.4}"),
-        _ => format!("{name} {value:.4}"),
+        "accuracy" => percent(value),
+        _ => format!("{value:.4}"),
     }
 }
 
