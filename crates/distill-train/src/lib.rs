@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod compare;
 pub mod computing;
 pub mod datasets;
+mod earlier;
 pub mod error;
 pub mod evaluate;
 pub mod events;

@@ -1,9 +1,13 @@
 //! `run.json`: what a run was, where it got and what came out.
 
+use crate::checkpoint::LoopState;
 use crate::computing::Computing;
 use crate::memory::peak_memory;
-use crate::plan::{DistillationPlan, ModelPlan, Rows};
+use crate::plan::{DistillationPlan, ModelPlan, Rows, distillation_plan, model_plan, row_counts};
+use crate::prepare::Prepared;
 use crate::report::Report;
+use crate::run_folder::Status;
+use crate::trainer::LoopSettings;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -127,7 +131,55 @@ pub struct TrainMetrics {
     pub losses: IndexMap<String, f64>,
 }
 
+/// The version that the workspace pins.
+const BURN_VERSION: &str = "0.22.1";
+
 impl RunRecord {
+    /// That of a run that begins.
+    pub(crate) fn new(prepared: &Prepared, settings: &LoopSettings, fingerprint: serde_json::Value) -> Self {
+        let recipe = &prepared.recipe;
+        Self {
+            name: recipe.name.clone(),
+            status: Status::Running.name(),
+            distill_version: env!("CARGO_PKG_VERSION"),
+            burn_version: BURN_VERSION,
+            computing: prepared.computing.clone(),
+            seed: recipe.seed,
+            started_at: now(),
+            updated_at: now(),
+            resumed: 0,
+            recipe: recipe.resolved(),
+            fingerprint,
+            data: prepared.files.clone(),
+            rows: row_counts(prepared),
+            labels: serde_json::to_value(&prepared.labels).unwrap_or_default(),
+            model: model_plan(prepared),
+            distillation: distillation_plan(prepared),
+            steps: StepCount { total: settings.total_steps, ..StepCount::default() },
+            timings: Timings::default(),
+            train_examples_per_second: None,
+            peak_memory_bytes: None,
+            metrics: Metrics::default(),
+        }
+    }
+
+    /// Takes over how far the loop has come; `names` are those of the losses.
+    pub(crate) fn progress(&mut self, state: &LoopState, names: &[String]) {
+        self.steps.done = state.step;
+        self.steps.skipped = state.skipped_steps;
+        self.steps.best = state.best.as_ref().map(|best| best.step);
+        self.steps.stopped_early = state.stopped_early;
+        self.timings.train = state.train_seconds;
+        self.timings.evaluate = state.evaluate_seconds;
+        let speed = state.total.examples as f64 / state.train_seconds;
+        self.train_examples_per_second = speed.is_finite().then_some(speed);
+        self.metrics.train = state.total.mean().map(|loss| {
+            let losses = if names.len() > 1 { state.total.means(names) } else { IndexMap::new() };
+            TrainMetrics { loss, losses }
+        });
+        self.metrics.validation = state.best.as_ref().map(|best| best.report.clone());
+    }
+
     /// Sets the status and what only the moment knows.
     pub fn stamp(&mut self, status: &'static str) {
         self.status = status;

@@ -2,21 +2,20 @@
 
 use crate::checkpoint::{Checkpoint, CheckpointStore, LoopState};
 use crate::datasets::{Datasets, tokenize};
+use crate::earlier::{Earlier, latest_checkpoint};
 use crate::error::TrainError;
 use crate::evaluate::{Batching, measure_losses};
 use crate::events::{Event, Observer};
 use crate::examples::Examples;
 use crate::explain::write_report;
-use crate::fingerprint::{differences, fingerprint, recipe_fingerprint};
+use crate::fingerprint::{fingerprint, recipe_fingerprint};
 use crate::measure::{Head, Measured, Use, Written};
 use crate::more_text::add_copies;
 use crate::objectives::Projection;
 use crate::optimizer::Optimizer;
-use crate::plan::{
-    activations, distillation_plan, memory_need, model_plan, model_size, row_counts, steps, teacher_memory,
-};
+use crate::plan::{activations, memory_need, model_size, steps, teacher_memory};
 use crate::prepare::{Prepared, Shortage, prepare};
-use crate::record::{Metrics, RunRecord, RunSummary, StepCount, Timings, TrainMetrics, now};
+use crate::record::{RunRecord, RunSummary};
 use crate::report::{ChosenMetric, Report};
 use crate::rows::{Rows, TokenizedRows};
 use crate::run_folder::{
@@ -29,7 +28,6 @@ use crate::written::{OnPolicy, TeacherTexts};
 use distill_models::{Adapter, HeadPolicy, LoadRequest, Model, TaskKind, load};
 use distill_ops::{AdamW, describe};
 use distill_recipe::Recipe;
-use indexmap::IndexMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,9 +105,9 @@ pub fn run(
         RunFolder::claim(replaced, Start::Overwrite)?.abandon()?;
     }
     let settings = loop_settings(&prepared, prepared.training_rows());
-    let mut record = new_record(&prepared, &settings, print);
+    let mut record = RunRecord::new(&prepared, &settings, print);
     if let Some(checkpoint) = &checkpoint {
-        record_progress(&mut record, &checkpoint.state, &settings.losses.names());
+        record.progress(&checkpoint.state, &settings.losses.names());
     }
     earlier.carry_over(&mut record);
     let mut run = Run { begin, prepared, settings, store, folder, record, interrupt: &options.interrupt };
@@ -140,23 +138,6 @@ fn tell(prepared: &Prepared, observer: &mut dyn Observer) {
         observer.event(&Event::Warning { message: warning.clone() });
     }
     report_new_weights(prepared, observer);
-}
-
-/// The checkpoint from which a run goes on, if it is this run's.
-fn latest_checkpoint(
-    store: &CheckpointStore,
-    output_dir: &Path,
-    fingerprint: &serde_json::Value,
-    observer: &mut dyn Observer,
-) -> Result<Option<Checkpoint>, TrainError> {
-    let (checkpoint, damaged) = store.latest()?;
-    for message in damaged {
-        observer.event(&Event::Warning { message });
-    }
-    if let Some(checkpoint) = &checkpoint {
-        compare(output_dir, &checkpoint.fingerprint, fingerprint)?;
-    }
-    Ok(checkpoint)
 }
 
 /// A run that has its folder.
@@ -215,7 +196,7 @@ impl Run<'_> {
         self.write_record(Status::Running)?;
         let mut state = LoopState::default();
         let end = self.train(&datasets, &examples, checkpoint, &cache, &mut state, observer);
-        record_progress(&mut self.record, &state, &self.settings.losses.names());
+        self.record.progress(&state, &self.settings.losses.names());
         match end? {
             LoopEnd::Finished => self.finish(&datasets, &state, observer),
             LoopEnd::Interrupted => Err(TrainError::Interrupted),
@@ -312,7 +293,7 @@ impl Run<'_> {
             save_model: &save_model,
             metrics_log: &mut folder.metrics_log(state.step)?,
             on_checkpoint: &mut |state| {
-                record_progress(record, state, &names);
+                record.progress(state, &names);
                 record.stamp(Status::Running.name());
                 folder.write_record(record)
             },
@@ -396,45 +377,6 @@ impl Run<'_> {
             write_report(&path, &self.record.name, answers, *compare)?;
         }
         Ok(report)
-    }
-}
-
-/// What `run.json` says of the parts of this run before this one.
-#[derive(Default)]
-struct Earlier(serde_json::Value);
-
-impl Earlier {
-    fn read(output_dir: &Path) -> Self {
-        let text = std::fs::read(output_dir.join(RUN_FILE)).unwrap_or_default();
-        Self(serde_json::from_slice(&text).unwrap_or_default())
-    }
-
-    /// Refuses to go on with other settings, data or weights.
-    fn compare(&self, output_dir: &Path, now: &serde_json::Value) -> Result<(), TrainError> {
-        match (self.0.get("fingerprint"), now) {
-            (Some(serde_json::Value::Object(then)), serde_json::Value::Object(now)) => {
-                // Of a finished run only the recipe is compared: its data is not read again.
-                let then = then.iter().filter(|(key, _)| now.contains_key(*key));
-                let then = then.map(|(key, value)| (key.clone(), value.clone())).collect();
-                compare(output_dir, &serde_json::Value::Object(then), &now.clone().into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn carry_over(&self, record: &mut RunRecord) {
-        let number = |key: &str| self.0.get(key).and_then(serde_json::Value::as_u64);
-        if let Some(started_at) = number("started_at") {
-            record.started_at = started_at;
-            record.resumed = number("resumed").unwrap_or(0) + 1;
-        }
-    }
-}
-
-fn compare(output_dir: &Path, then: &serde_json::Value, now: &serde_json::Value) -> Result<(), TrainError> {
-    match differences(then, now) {
-        differences if differences.is_empty() => Ok(()),
-        differences => Err(TrainError::ResumeDiffers { path: output_dir.to_owned(), differences }),
     }
 }
 
@@ -525,50 +467,4 @@ fn loop_settings(prepared: &Prepared, rows: usize) -> LoopSettings {
         max_length: recipe.data.max_length,
         labels: prepared.label_names().to_vec(),
     }
-}
-
-fn new_record(prepared: &Prepared, settings: &LoopSettings, fingerprint: serde_json::Value) -> RunRecord {
-    let recipe = &prepared.recipe;
-    RunRecord {
-        name: recipe.name.clone(),
-        status: Status::Running.name(),
-        distill_version: env!("CARGO_PKG_VERSION"),
-        burn_version: BURN_VERSION,
-        computing: prepared.computing.clone(),
-        seed: recipe.seed,
-        started_at: now(),
-        updated_at: now(),
-        resumed: 0,
-        recipe: recipe.resolved(),
-        fingerprint,
-        data: prepared.files.clone(),
-        rows: row_counts(prepared),
-        labels: serde_json::to_value(&prepared.labels).unwrap_or_default(),
-        model: model_plan(prepared),
-        distillation: distillation_plan(prepared),
-        steps: StepCount { total: settings.total_steps, ..StepCount::default() },
-        timings: Timings::default(),
-        train_examples_per_second: None,
-        peak_memory_bytes: None,
-        metrics: Metrics::default(),
-    }
-}
-
-/// The version that the workspace pins.
-const BURN_VERSION: &str = "0.22.1";
-
-fn record_progress(record: &mut RunRecord, state: &LoopState, names: &[String]) {
-    record.steps.done = state.step;
-    record.steps.skipped = state.skipped_steps;
-    record.steps.best = state.best.as_ref().map(|best| best.step);
-    record.steps.stopped_early = state.stopped_early;
-    record.timings.train = state.train_seconds;
-    record.timings.evaluate = state.evaluate_seconds;
-    let speed = state.total.examples as f64 / state.train_seconds;
-    record.train_examples_per_second = speed.is_finite().then_some(speed);
-    record.metrics.train = state.total.mean().map(|loss| {
-        let losses = if names.len() > 1 { state.total.means(names) } else { IndexMap::new() };
-        TrainMetrics { loss, losses }
-    });
-    record.metrics.validation = state.best.as_ref().map(|best| best.report.clone());
 }
