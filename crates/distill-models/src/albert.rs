@@ -12,14 +12,14 @@ use serde_json::{Map, Value};
 
 use crate::albert_config::{AlbertConfig, AlbertScratch};
 use crate::architecture::{Architecture, ENCODER_TASKS};
-use crate::config::{read_keys, read_scratch};
+use crate::config::{json_object, read_keys, read_scratch};
 use crate::layer_context::LayerContext;
 use crate::layer_output::{Kept, LayerOutput, Tokens, Wanted};
 use crate::layers::{Embedding, LayerNorm, Linear, first_token, self_attention};
 use crate::logits::Logits;
 use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
 use crate::weights::{Init, Weights};
-use crate::{EncoderConfig, Task};
+use crate::{BaseModelConfig, Sizes, Task};
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     model_type: "albert",
@@ -38,45 +38,21 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     schema: || schemars::schema_for!(AlbertScratch),
 };
 
-impl EncoderConfig for AlbertConfig {
-    fn vocab_size(&self) -> usize {
-        self.vocab_size
-    }
-
-    fn hidden_size(&self) -> usize {
-        self.hidden_size
-    }
-
-    fn embedding_size(&self) -> usize {
-        self.embedding_size
-    }
-
-    fn num_hidden_layers(&self) -> usize {
-        self.num_hidden_layers
-    }
-
-    fn num_attention_heads(&self) -> usize {
-        self.num_attention_heads
-    }
-
-    fn intermediate_size(&self) -> usize {
-        self.intermediate_size
-    }
-
-    fn max_length(&self) -> usize {
-        self.max_position_embeddings
-    }
-
-    fn pad_token_id(&self) -> Option<u32> {
-        self.pad_token_id
-    }
-
-    fn type_vocab_size(&self) -> usize {
-        self.type_vocab_size
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.initializer_range
+impl BaseModelConfig for AlbertConfig {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            vocab_size: self.vocab_size,
+            hidden_size: self.hidden_size,
+            embedding_size: self.embedding_size,
+            num_hidden_layers: self.num_hidden_layers,
+            num_attention_heads: self.num_attention_heads,
+            intermediate_size: self.intermediate_size,
+            max_length: self.max_position_embeddings,
+            reserved_positions: 0,
+            pad_token_id: self.pad_token_id,
+            type_vocab_size: self.type_vocab_size,
+            initializer_range: self.initializer_range,
+        }
     }
 
     fn approximate_parameters(&self) -> u64 {
@@ -94,10 +70,7 @@ impl EncoderConfig for AlbertConfig {
     }
 
     fn to_json(&self) -> Map<String, Value> {
-        match serde_json::to_value(self) {
-            Ok(Value::Object(keys)) => keys,
-            _ => Map::new(),
-        }
+        json_object(self)
     }
 
     fn set_dropout(&mut self, p: f64) {
@@ -129,7 +102,7 @@ impl EncoderConfig for AlbertConfig {
         }
     }
 
-    fn clone_box(&self) -> Box<dyn EncoderConfig> {
+    fn clone_box(&self) -> Box<dyn BaseModelConfig> {
         Box::new(self.clone())
     }
 }

@@ -6,7 +6,7 @@ use schemars::Schema;
 use serde_json::{Map, Value};
 
 use crate::config::closest;
-use crate::{ARCHITECTURES, ConfigError, EncoderConfig, Task};
+use crate::{ARCHITECTURES, BaseModelConfig, ConfigError, Task};
 
 /// An architecture that can be loaded, built from scratch and saved.
 pub struct Architecture {
@@ -59,8 +59,8 @@ impl TaskKind {
 /// What encoders can be used for.
 pub(crate) const ENCODER_TASKS: &[TaskKind] = &[TaskKind::Classification, TaskKind::MaskedLm];
 
-type Parse = fn(&Map<String, Value>) -> Result<Box<dyn EncoderConfig>, ConfigError>;
-type Scratch = fn(&Map<String, Value>, Vocabulary) -> Result<Box<dyn EncoderConfig>, Vec<ConfigError>>;
+type Parse = fn(&Map<String, Value>) -> Result<Box<dyn BaseModelConfig>, ConfigError>;
+type Scratch = fn(&Map<String, Value>, Vocabulary) -> Result<Box<dyn BaseModelConfig>, Vec<ConfigError>>;
 
 /// What the tokenizer decides about a model from scratch.
 #[derive(Debug, Clone, Copy)]
@@ -152,7 +152,7 @@ impl Architecture {
         table: &Value,
         vocab_size: usize,
         pad_token_id: u32,
-    ) -> Result<Box<dyn EncoderConfig>, Vec<ConfigError>> {
+    ) -> Result<Box<dyn BaseModelConfig>, Vec<ConfigError>> {
         let table = table.as_object().ok_or_else(|| vec![ConfigError::NotAnObject])?;
         (self.scratch)(table, Vocabulary { size: vocab_size, pad_token_id })
     }

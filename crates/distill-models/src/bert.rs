@@ -20,7 +20,7 @@ use crate::layers::{Embedding, LayerNorm, Linear, first_token};
 use crate::logits::Logits;
 use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
 use crate::weights::{Init, Weights};
-use crate::{EncoderConfig, Task};
+use crate::{BaseModelConfig, Sizes, Task};
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     model_type: "bert",
@@ -42,41 +42,21 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 #[derive(Debug, Clone)]
 struct Bert(BertConfig);
 
-impl EncoderConfig for Bert {
-    fn vocab_size(&self) -> usize {
-        self.0.vocab_size
-    }
-
-    fn hidden_size(&self) -> usize {
-        self.0.hidden_size
-    }
-
-    fn num_hidden_layers(&self) -> usize {
-        self.0.num_hidden_layers
-    }
-
-    fn num_attention_heads(&self) -> usize {
-        self.0.num_attention_heads
-    }
-
-    fn intermediate_size(&self) -> usize {
-        self.0.intermediate_size
-    }
-
-    fn max_length(&self) -> usize {
-        self.0.max_position_embeddings
-    }
-
-    fn pad_token_id(&self) -> Option<u32> {
-        self.0.pad_token_id
-    }
-
-    fn type_vocab_size(&self) -> usize {
-        self.0.type_vocab_size
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.0.initializer_range
+impl BaseModelConfig for Bert {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            vocab_size: self.0.vocab_size,
+            hidden_size: self.0.hidden_size,
+            embedding_size: self.0.hidden_size,
+            num_hidden_layers: self.0.num_hidden_layers,
+            num_attention_heads: self.0.num_attention_heads,
+            intermediate_size: self.0.intermediate_size,
+            max_length: self.0.max_position_embeddings,
+            reserved_positions: 0,
+            pad_token_id: self.0.pad_token_id,
+            type_vocab_size: self.0.type_vocab_size,
+            initializer_range: self.0.initializer_range,
+        }
     }
 
     fn to_json(&self) -> Map<String, Value> {
@@ -113,7 +93,7 @@ impl EncoderConfig for Bert {
         }
     }
 
-    fn clone_box(&self) -> Box<dyn EncoderConfig> {
+    fn clone_box(&self) -> Box<dyn BaseModelConfig> {
         Box::new(self.clone())
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::ConfigError;
 use crate::architecture::Vocabulary;
 use crate::bert_encoder::EncoderSizes;
-use crate::config::Checks;
+use crate::config::{Checks, json_object};
 
 /// The keys of `BertConfig` and `RobertaConfig` that decide about the network; the defaults are `BertConfig`'s.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -177,9 +177,6 @@ impl BertConfig {
     }
 
     pub(crate) fn to_json(&self) -> Map<String, Value> {
-        match serde_json::to_value(self) {
-            Ok(Value::Object(keys)) => keys,
-            _ => Map::new(),
-        }
+        json_object(self)
     }
 }

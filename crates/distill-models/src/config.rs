@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
@@ -130,44 +131,88 @@ impl Task {
     }
 }
 
-/// An encoder's configuration: sizes, checked, ready to be built.
-pub trait EncoderConfig: fmt::Debug + Send + Sync {
+/// Sizes of a network, as all architectures have them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sizes {
     /// Rows of the word embeddings.
-    fn vocab_size(&self) -> usize;
+    pub vocab_size: usize,
     /// Width of the hidden states.
-    fn hidden_size(&self) -> usize;
+    pub hidden_size: usize,
     /// Width of the embeddings; that of the hidden states unless an architecture factorises them.
-    fn embedding_size(&self) -> usize {
-        self.hidden_size()
-    }
-    /// Encoder layers.
-    fn num_hidden_layers(&self) -> usize;
+    pub embedding_size: usize,
+    /// Layers; of an encoder-decoder those of both halves.
+    pub num_hidden_layers: usize,
     /// Attention heads of a layer.
-    fn num_attention_heads(&self) -> usize;
+    pub num_attention_heads: usize,
     /// Width inside the feed-forward half of a layer.
-    fn intermediate_size(&self) -> usize;
+    pub intermediate_size: usize,
     /// The longest row in tokens; rows of the position table, less those that an architecture reserves.
-    fn max_length(&self) -> usize;
+    pub max_length: usize,
     /// First rows of the position table that no token has.
-    fn reserved_positions(&self) -> usize {
-        0
-    }
+    pub reserved_positions: usize,
     /// The id of padding.
-    fn pad_token_id(&self) -> Option<u32>;
+    pub pad_token_id: Option<u32>,
     /// Token types that the embeddings tell apart; 0 where there are none.
-    fn type_vocab_size(&self) -> usize;
+    pub type_vocab_size: usize,
     /// Standard deviation of new weights.
-    fn initializer_range(&self) -> f64;
+    pub initializer_range: f64,
+}
+
+/// The configuration of a base model, which is all but the head: sizes, checked, ready to be built.
+pub trait BaseModelConfig: fmt::Debug + Send + Sync {
+    /// Sizes of the network.
+    fn sizes(&self) -> Sizes;
+    /// [`Sizes::vocab_size`].
+    fn vocab_size(&self) -> usize {
+        self.sizes().vocab_size
+    }
+    /// [`Sizes::hidden_size`].
+    fn hidden_size(&self) -> usize {
+        self.sizes().hidden_size
+    }
+    /// [`Sizes::embedding_size`].
+    fn embedding_size(&self) -> usize {
+        self.sizes().embedding_size
+    }
+    /// [`Sizes::num_hidden_layers`].
+    fn num_hidden_layers(&self) -> usize {
+        self.sizes().num_hidden_layers
+    }
+    /// [`Sizes::num_attention_heads`].
+    fn num_attention_heads(&self) -> usize {
+        self.sizes().num_attention_heads
+    }
+    /// [`Sizes::intermediate_size`].
+    fn intermediate_size(&self) -> usize {
+        self.sizes().intermediate_size
+    }
+    /// [`Sizes::max_length`].
+    fn max_length(&self) -> usize {
+        self.sizes().max_length
+    }
+    /// [`Sizes::reserved_positions`].
+    fn reserved_positions(&self) -> usize {
+        self.sizes().reserved_positions
+    }
+    /// [`Sizes::pad_token_id`].
+    fn pad_token_id(&self) -> Option<u32> {
+        self.sizes().pad_token_id
+    }
+    /// [`Sizes::type_vocab_size`].
+    fn type_vocab_size(&self) -> usize {
+        self.sizes().type_vocab_size
+    }
+    /// [`Sizes::initializer_range`].
+    fn initializer_range(&self) -> f64 {
+        self.sizes().initializer_range
+    }
     /// About how many numbers the network has, the head left out: told from the sizes, before anything is made.
     fn approximate_parameters(&self) -> u64 {
-        let [vocab, length, hidden, inner, layers] = [
-            self.vocab_size(),
-            self.max_length(),
-            self.hidden_size(),
-            self.intermediate_size(),
-            self.num_hidden_layers(),
-        ]
-        .map(|size| size as u64);
+        let Sizes { vocab_size, max_length, hidden_size, intermediate_size, num_hidden_layers, .. } =
+            self.sizes();
+        let [vocab, length, hidden, inner, layers] =
+            [vocab_size, max_length, hidden_size, intermediate_size, num_hidden_layers]
+                .map(|size| size as u64);
         // Sizes are at most 2^24 each.
         let layer = 4 * hidden * hidden + 2 * hidden * inner + 9 * hidden + inner;
         ((vocab + length) * hidden).saturating_add(layers.saturating_mul(layer))
@@ -184,7 +229,15 @@ pub trait EncoderConfig: fmt::Debug + Send + Sync {
     #[doc(hidden)]
     fn build(&self, task: &Task, weights: &Weights) -> Box<dyn Model>;
     /// A copy.
-    fn clone_box(&self) -> Box<dyn EncoderConfig>;
+    fn clone_box(&self) -> Box<dyn BaseModelConfig>;
+}
+
+/// A configuration as an object of JSON.
+pub(crate) fn json_object(config: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(config) {
+        Ok(Value::Object(keys)) => keys,
+        _ => Map::new(),
+    }
 }
 
 /// A model's whole configuration: architecture, sizes, task, and the original's other keys.
@@ -193,10 +246,10 @@ pub struct ModelConfig {
     /// The line of the registry.
     pub architecture: &'static Architecture,
     /// Sizes and probabilities.
-    pub encoder: Box<dyn EncoderConfig>,
+    pub base: Box<dyn BaseModelConfig>,
     /// What the head predicts.
     pub task: Task,
-    /// Every key of the `config.json` it came from; those of the encoder for a model from scratch.
+    /// Every key of the `config.json` it came from; those of the base model for a model from scratch.
     pub(crate) keys: Map<String, Value>,
 }
 
@@ -204,7 +257,7 @@ impl Clone for ModelConfig {
     fn clone(&self) -> Self {
         Self {
             architecture: self.architecture,
-            encoder: self.encoder.clone_box(),
+            base: self.base.clone_box(),
             task: self.task.clone(),
             keys: self.keys.clone(),
         }
@@ -236,7 +289,7 @@ impl ModelConfig {
             None => return Err(ConfigError::MissingModelType),
         };
         let architecture = find(model_type)?;
-        let encoder = (architecture.parse)(&keys)?;
+        let base = (architecture.parse)(&keys)?;
         let named = [
             ("ForMaskedLM", TaskKind::MaskedLm),
             ("ForSequenceClassification", TaskKind::Classification),
@@ -252,7 +305,7 @@ impl ModelConfig {
             TaskKind::CausalLm => Task::CausalLm,
             TaskKind::Seq2SeqLm => Task::Seq2SeqLm,
         };
-        Ok(Self { architecture, encoder, task, keys })
+        Ok(Self { architecture, base, task, keys })
     }
 
     /// Whether the checkpoint says that it is a classifier; else [`ModelConfig::task`] is what it would be as one.

@@ -14,14 +14,14 @@ use serde_json::{Map, Value};
 
 use crate::architecture::{Architecture, ENCODER_TASKS};
 use crate::bert_encoder::depth;
-use crate::config::{Checks, read_keys, read_scratch};
+use crate::config::{Checks, json_object, read_keys, read_scratch};
 use crate::layer_context::LayerContext;
 use crate::layer_output::{LayerOutput, Tokens, Wanted};
 use crate::layers::{Embedding, LayerNorm, Linear, first_token, self_attention};
 use crate::logits::Logits;
 use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
 use crate::weights::{Init, Weights};
-use crate::{ConfigError, EncoderConfig, Task};
+use crate::{BaseModelConfig, ConfigError, Sizes, Task};
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     model_type: "distilbert",
@@ -180,48 +180,25 @@ impl DistilBertConfig {
     }
 }
 
-impl EncoderConfig for DistilBertConfig {
-    fn vocab_size(&self) -> usize {
-        self.vocab_size
-    }
-
-    fn hidden_size(&self) -> usize {
-        self.dim
-    }
-
-    fn num_hidden_layers(&self) -> usize {
-        self.n_layers
-    }
-
-    fn num_attention_heads(&self) -> usize {
-        self.n_heads
-    }
-
-    fn intermediate_size(&self) -> usize {
-        self.hidden_dim
-    }
-
-    fn max_length(&self) -> usize {
-        self.max_position_embeddings
-    }
-
-    fn pad_token_id(&self) -> Option<u32> {
-        self.pad_token_id
-    }
-
-    fn type_vocab_size(&self) -> usize {
-        0
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.initializer_range
+impl BaseModelConfig for DistilBertConfig {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            vocab_size: self.vocab_size,
+            hidden_size: self.dim,
+            embedding_size: self.dim,
+            num_hidden_layers: self.n_layers,
+            num_attention_heads: self.n_heads,
+            intermediate_size: self.hidden_dim,
+            max_length: self.max_position_embeddings,
+            reserved_positions: 0,
+            pad_token_id: self.pad_token_id,
+            type_vocab_size: 0,
+            initializer_range: self.initializer_range,
+        }
     }
 
     fn to_json(&self) -> Map<String, Value> {
-        match serde_json::to_value(self) {
-            Ok(Value::Object(keys)) => keys,
-            _ => Map::new(),
-        }
+        json_object(self)
     }
 
     fn set_dropout(&mut self, p: f64) {
@@ -266,7 +243,7 @@ impl EncoderConfig for DistilBertConfig {
         }
     }
 
-    fn clone_box(&self) -> Box<dyn EncoderConfig> {
+    fn clone_box(&self) -> Box<dyn BaseModelConfig> {
         Box::new(self.clone())
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::architecture::{Architecture, TaskKind};
 use crate::bert_encoder::depth;
 use crate::causal_lm::{next_logits, with_earlier};
-use crate::config::{Checks, read_keys, read_scratch};
+use crate::config::{Checks, json_object, read_keys, read_scratch};
 use crate::key_value_cache::KeyValueCache;
 use crate::layer_context::LayerContext;
 use crate::layer_output::{Kept, LayerOutput, Tokens, Wanted};
@@ -21,7 +21,7 @@ use crate::layers::{Embedding, LayerNorm, Linear, join_heads, split_heads};
 use crate::logits::Logits;
 use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
 use crate::weights::{Init, Weights};
-use crate::{ConfigError, EncoderConfig, Task};
+use crate::{BaseModelConfig, ConfigError, Sizes, Task};
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     model_type: "gpt2",
@@ -198,48 +198,25 @@ impl Gpt2Config {
     }
 }
 
-impl EncoderConfig for Gpt2Config {
-    fn vocab_size(&self) -> usize {
-        self.vocab_size
-    }
-
-    fn hidden_size(&self) -> usize {
-        self.n_embd
-    }
-
-    fn num_hidden_layers(&self) -> usize {
-        self.n_layer
-    }
-
-    fn num_attention_heads(&self) -> usize {
-        self.n_head
-    }
-
-    fn intermediate_size(&self) -> usize {
-        self.inner()
-    }
-
-    fn max_length(&self) -> usize {
-        self.n_positions
-    }
-
-    fn pad_token_id(&self) -> Option<u32> {
-        self.pad_token_id
-    }
-
-    fn type_vocab_size(&self) -> usize {
-        1
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.initializer_range
+impl BaseModelConfig for Gpt2Config {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            vocab_size: self.vocab_size,
+            hidden_size: self.n_embd,
+            embedding_size: self.n_embd,
+            num_hidden_layers: self.n_layer,
+            num_attention_heads: self.n_head,
+            intermediate_size: self.inner(),
+            max_length: self.n_positions,
+            reserved_positions: 0,
+            pad_token_id: self.pad_token_id,
+            type_vocab_size: 1,
+            initializer_range: self.initializer_range,
+        }
     }
 
     fn to_json(&self) -> Map<String, Value> {
-        match serde_json::to_value(self) {
-            Ok(Value::Object(keys)) => keys,
-            _ => Map::new(),
-        }
+        json_object(self)
     }
 
     fn set_dropout(&mut self, p: f64) {
@@ -259,7 +236,7 @@ impl EncoderConfig for Gpt2Config {
         ModuleModel::boxed(model, &device)
     }
 
-    fn clone_box(&self) -> Box<dyn EncoderConfig> {
+    fn clone_box(&self) -> Box<dyn BaseModelConfig> {
         Box::new(self.clone())
     }
 }

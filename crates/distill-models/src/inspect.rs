@@ -80,7 +80,7 @@ pub fn inspect(folder: &Path) -> Result<Inspection, ModelError> {
             Task::Classification { id2label } => Some(id2label.clone()),
             Task::MaskedLm | Task::CausalLm | Task::Seq2SeqLm => None,
         },
-        config: config.encoder.to_json(),
+        config: config.base.to_json(),
         parameters: tensors.iter().map(|t| t.shape.iter().map(|&n| n as u64).product::<u64>()).sum(),
         tensors,
         bytes: files.iter().map(|file| file.bytes).sum(),

@@ -42,7 +42,7 @@ mod weights_file;
 
 pub use adapter_file::{AdapterConfig, is_adapter};
 pub use architecture::{Architecture, TaskKind, find};
-pub use config::{ConfigError, EncoderConfig, ModelConfig, Task};
+pub use config::{BaseModelConfig, ConfigError, ModelConfig, Sizes, Task};
 pub use error::{ModelError, TensorFault};
 pub use inspect::{FileSummary, Inspection, TensorSummary, inspect};
 pub use key_value_cache::KeyValueCache;

@@ -21,7 +21,7 @@ use crate::logits::Logits;
 use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel};
 use crate::rotary_embedding::RotaryEmbedding;
 use crate::weights::Weights;
-use crate::{EncoderConfig, Task};
+use crate::{BaseModelConfig, Sizes, Task};
 
 pub(crate) const LLAMA: Architecture = Architecture {
     model_type: "llama",
@@ -75,41 +75,21 @@ struct Projections {
     output_bias: bool,
 }
 
-impl EncoderConfig for Llama {
-    fn vocab_size(&self) -> usize {
-        self.config.vocab_size
-    }
-
-    fn hidden_size(&self) -> usize {
-        self.config.hidden_size
-    }
-
-    fn num_hidden_layers(&self) -> usize {
-        self.config.num_hidden_layers
-    }
-
-    fn num_attention_heads(&self) -> usize {
-        self.config.num_attention_heads
-    }
-
-    fn intermediate_size(&self) -> usize {
-        self.config.intermediate_size
-    }
-
-    fn max_length(&self) -> usize {
-        self.config.max_position_embeddings
-    }
-
-    fn pad_token_id(&self) -> Option<u32> {
-        self.config.pad_token_id
-    }
-
-    fn type_vocab_size(&self) -> usize {
-        1
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.config.initializer_range
+impl BaseModelConfig for Llama {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            vocab_size: self.config.vocab_size,
+            hidden_size: self.config.hidden_size,
+            embedding_size: self.config.hidden_size,
+            num_hidden_layers: self.config.num_hidden_layers,
+            num_attention_heads: self.config.num_attention_heads,
+            intermediate_size: self.config.intermediate_size,
+            max_length: self.config.max_position_embeddings,
+            reserved_positions: 0,
+            pad_token_id: self.config.pad_token_id,
+            type_vocab_size: 1,
+            initializer_range: self.config.initializer_range,
+        }
     }
 
     fn approximate_parameters(&self) -> u64 {
@@ -139,7 +119,7 @@ impl EncoderConfig for Llama {
         ModuleModel::boxed(model, &device)
     }
 
-    fn clone_box(&self) -> Box<dyn EncoderConfig> {
+    fn clone_box(&self) -> Box<dyn BaseModelConfig> {
         Box::new(self.clone())
     }
 }

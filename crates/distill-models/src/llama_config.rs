@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::ConfigError;
 use crate::architecture::Vocabulary;
-use crate::config::{Checks, read_keys};
+use crate::config::{Checks, json_object, read_keys};
 use crate::rotary_embedding::{RopeParameters, RotaryEmbedding};
 
 /// The keys of `LlamaConfig` and `Qwen2Config` that decide about the network; the defaults are `LlamaConfig`'s.
@@ -209,10 +209,7 @@ impl LlamaConfig {
     }
 
     pub(crate) fn to_json(&self) -> Map<String, Value> {
-        let mut keys = match serde_json::to_value(self) {
-            Ok(Value::Object(keys)) => keys,
-            _ => Map::new(),
-        };
+        let mut keys = json_object(self);
         // Readers of both generations find it.
         keys.insert("rope_theta".to_owned(), self.rope_parameters.rope_theta.into());
         keys

@@ -234,7 +234,7 @@ pub struct ParameterInfo {
 /// A network with its head, ready to run.
 pub trait Model: Send {
     /// Runs a batch. Ids must be below the vocabulary size and rows at most as long as
-    /// [`EncoderConfig::max_length`](crate::EncoderConfig::max_length).
+    /// [`BaseModelConfig::max_length`](crate::BaseModelConfig::max_length).
     fn forward(&self, input: &ModelInput, options: ForwardOptions, dropout: &mut Dropout) -> ModelOutput;
 
     /// Forward and backward pass: the gradients of what `loss` makes of the output, as [`Model::gradients`] gives them.

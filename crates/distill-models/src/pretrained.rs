@@ -63,12 +63,12 @@ pub fn load(folder: &Path, request: LoadRequest) -> Result<Loaded, ModelError> {
         return Err(unsupported(config.architecture, &request.task));
     }
     config.task = request.task;
-    let mut encoder = config.encoder.clone_box();
+    let mut base = config.base.clone_box();
     if let Some(p) = request.dropout {
-        encoder.set_dropout(p);
+        base.set_dropout(p);
     }
     let checkpoint = Checkpoint::open(folder)?;
-    let std = encoder.initializer_range();
+    let std = base.initializer_range();
     let (lora, file) = match request.adapter {
         None => (None, None),
         Some(Adapter::New(lora)) => (Some(lora), None),
@@ -78,7 +78,7 @@ pub fn load(folder: &Path, request: LoadRequest) -> Result<Loaded, ModelError> {
     };
     let weights = Weights::from_checkpoint(checkpoint, request.head, request.seed, std, &request.device)
         .with_lora(lora.clone(), file);
-    let mut model = encoder.build(&config.task, &weights);
+    let mut model = base.build(&config.task, &weights);
     let report = weights.finish()?;
     let lora = lora.map(|lora| with_heads(lora, &config.task, &report.newly_initialised));
     if let Some(lora) = &lora {
@@ -153,21 +153,21 @@ pub fn from_scratch(
     pad_token_id: u32,
     request: LoadRequest,
 ) -> Result<Loaded, Vec<ConfigError>> {
-    let encoder = architecture.from_scratch(table, vocab_size, pad_token_id)?;
+    let base = architecture.from_scratch(table, vocab_size, pad_token_id)?;
     let task = request.task;
     if !architecture.supports(task.kind()) {
         let expected = format!("cannot be used for {}", task.kind().name());
         return Err(vec![ConfigError::value("architecture", architecture.model_type, expected)]);
     }
-    let weights = Weights::from_seed(request.seed, encoder.initializer_range(), &request.device);
-    let mut built = encoder.clone_box();
+    let weights = Weights::from_seed(request.seed, base.initializer_range(), &request.device);
+    let mut built = base.clone_box();
     if let Some(p) = request.dropout {
         built.set_dropout(p);
     }
     let model = built.build(&task, &weights);
-    let mut keys = encoder.to_json();
+    let mut keys = base.to_json();
     keys.insert("model_type".to_owned(), json!(architecture.model_type));
-    let config = ModelConfig { architecture, encoder, task, keys };
+    let config = ModelConfig { architecture, base, task, keys };
     Ok(Loaded { model, config, report: LoadReport::default(), lora: None })
 }
 

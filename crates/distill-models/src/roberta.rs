@@ -21,7 +21,7 @@ use crate::layers::{Embedding, LayerNorm, Linear, first_token};
 use crate::logits::Logits;
 use crate::model::{Encoder, Forward, HeadOutput, Model, ModelInput, ModuleModel, upload};
 use crate::weights::{Init, Weights};
-use crate::{ConfigError, EncoderConfig, Task};
+use crate::{BaseModelConfig, ConfigError, Sizes, Task};
 
 pub(crate) const ROBERTA: Architecture = Architecture {
     model_type: "roberta",
@@ -45,7 +45,7 @@ pub(crate) const XLM_ROBERTA: Architecture = Architecture {
 const VOCAB_SIZE: usize = 50_265;
 const PAD_TOKEN_ID: u32 = 1;
 
-fn parse(keys: &Map<String, Value>) -> Result<Box<dyn EncoderConfig>, ConfigError> {
+fn parse(keys: &Map<String, Value>) -> Result<Box<dyn BaseModelConfig>, ConfigError> {
     let mut config: BertConfig = read_keys(keys)?;
     if !keys.contains_key("pad_token_id") {
         config.pad_token_id = Some(PAD_TOKEN_ID);
@@ -59,11 +59,11 @@ fn parse(keys: &Map<String, Value>) -> Result<Box<dyn EncoderConfig>, ConfigErro
 fn scratch(
     table: &Map<String, Value>,
     vocabulary: Vocabulary,
-) -> Result<Box<dyn EncoderConfig>, Vec<ConfigError>> {
+) -> Result<Box<dyn BaseModelConfig>, Vec<ConfigError>> {
     check(read_scratch::<BertScratch>(table)?.into_config(vocabulary, 1))
 }
 
-fn check(config: BertConfig) -> Result<Box<dyn EncoderConfig>, Vec<ConfigError>> {
+fn check(config: BertConfig) -> Result<Box<dyn BaseModelConfig>, Vec<ConfigError>> {
     let mut checks = config.check();
     let roberta = Roberta(config);
     let (rows, reserved) = (roberta.0.max_position_embeddings, roberta.padding() as usize + 1);
@@ -84,45 +84,22 @@ impl Roberta {
     }
 }
 
-impl EncoderConfig for Roberta {
-    fn vocab_size(&self) -> usize {
-        self.0.vocab_size
-    }
-
-    fn hidden_size(&self) -> usize {
-        self.0.hidden_size
-    }
-
-    fn num_hidden_layers(&self) -> usize {
-        self.0.num_hidden_layers
-    }
-
-    fn num_attention_heads(&self) -> usize {
-        self.0.num_attention_heads
-    }
-
-    fn intermediate_size(&self) -> usize {
-        self.0.intermediate_size
-    }
-
-    fn max_length(&self) -> usize {
-        self.0.max_position_embeddings.saturating_sub(self.reserved_positions())
-    }
-
-    fn reserved_positions(&self) -> usize {
-        self.padding() as usize + 1
-    }
-
-    fn pad_token_id(&self) -> Option<u32> {
-        self.0.pad_token_id
-    }
-
-    fn type_vocab_size(&self) -> usize {
-        self.0.type_vocab_size
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.0.initializer_range
+impl BaseModelConfig for Roberta {
+    fn sizes(&self) -> Sizes {
+        let reserved_positions = self.padding() as usize + 1;
+        Sizes {
+            vocab_size: self.0.vocab_size,
+            hidden_size: self.0.hidden_size,
+            embedding_size: self.0.hidden_size,
+            num_hidden_layers: self.0.num_hidden_layers,
+            num_attention_heads: self.0.num_attention_heads,
+            intermediate_size: self.0.intermediate_size,
+            max_length: self.0.max_position_embeddings.saturating_sub(reserved_positions),
+            reserved_positions,
+            pad_token_id: self.0.pad_token_id,
+            type_vocab_size: self.0.type_vocab_size,
+            initializer_range: self.0.initializer_range,
+        }
     }
 
     fn to_json(&self) -> Map<String, Value> {
@@ -162,7 +139,7 @@ impl EncoderConfig for Roberta {
         }
     }
 
-    fn clone_box(&self) -> Box<dyn EncoderConfig> {
+    fn clone_box(&self) -> Box<dyn BaseModelConfig> {
         Box::new(self.clone())
     }
 }

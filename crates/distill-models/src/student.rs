@@ -18,7 +18,7 @@ use crate::architecture::{Architecture, TaskKind, find};
 use crate::checkpoint::Checkpoint;
 use crate::pretrained::{LoadRequest, Loaded};
 use crate::weights::{GivenRows, HeadPolicy, LoadReport, Weights};
-use crate::{EncoderConfig, ModelConfig, ModelError};
+use crate::{BaseModelConfig, ModelConfig, ModelError};
 
 pub use error::StudentError;
 pub use layer_choice::LayerChoice;
@@ -133,12 +133,12 @@ impl Plan {
         checkpoint: Checkpoint,
         load: &LoadRequest,
     ) -> Result<(Loaded, StudentReport), StudentError> {
-        let encoder = &self.student.encoder;
+        let base = &self.student.base;
         let weights = Weights::from_checkpoint(
             checkpoint,
             load.head,
             load.seed,
-            encoder.initializer_range(),
+            base.initializer_range(),
             &load.device,
         );
         let places = shared_groups_of(&self.teacher, layers).unwrap_or_else(|| layers.to_vec());
@@ -164,7 +164,7 @@ impl Plan {
         checkpoint: Checkpoint,
         load: &LoadRequest,
     ) -> Result<(Loaded, StudentReport), StudentError> {
-        let (from, to) = (self.teacher.encoder.as_ref(), self.student.encoder.as_ref());
+        let (from, to) = (self.teacher.base.as_ref(), self.student.base.as_ref());
         let embeddings = Embeddings::read(checkpoint, &self.teacher, load)?;
         let directions = if to.embedding_size() == from.embedding_size() {
             None
@@ -203,11 +203,11 @@ fn writes(architecture: &Architecture) -> bool {
 }
 
 /// How many layers there are to choose from: of an encoder-decoder those of each half.
-fn choosable_layers(architecture: &Architecture, encoder: &dyn EncoderConfig) -> Result<usize, StudentError> {
-    let keys = encoder.to_json();
+fn choosable_layers(architecture: &Architecture, base: &dyn BaseModelConfig) -> Result<usize, StudentError> {
+    let keys = base.to_json();
     let number = |key: &str| keys.get(key).and_then(Value::as_u64).map(|number| number as usize);
     let layers = number(architecture.config_key("num_hidden_layers"));
-    let layers = layers.unwrap_or_else(|| encoder.num_hidden_layers());
+    let layers = layers.unwrap_or_else(|| base.num_hidden_layers());
     match number(DECODER_LAYERS) {
         Some(decoder) if decoder != layers => Err(StudentError::UnequalHalves { encoder: layers, decoder }),
         _ => Ok(layers),
@@ -221,7 +221,7 @@ const LAYER_TYPES: &str = "layer_types";
 
 /// A model's sizes as a from-scratch table would give them.
 fn scratch_table(config: &ModelConfig) -> Map<String, Value> {
-    let keys = config.encoder.to_json();
+    let keys = config.base.to_json();
     let size = |key: String| {
         let value = keys.get(config.architecture.config_key(&key))?.clone();
         Some((key, value))
@@ -238,15 +238,15 @@ fn same_value(found: &Value, expected: Option<&Value>) -> bool {
 }
 
 /// The teacher's padding; where it names none, its architecture's.
-fn padding(teacher: &dyn EncoderConfig) -> u32 {
+fn padding(teacher: &dyn BaseModelConfig) -> u32 {
     teacher.pad_token_id().unwrap_or(teacher.reserved_positions().saturating_sub(1) as u32)
 }
 
 fn checked(
     architecture: &'static Architecture,
     table: &Map<String, Value>,
-    teacher: &dyn EncoderConfig,
-) -> Result<Box<dyn EncoderConfig>, StudentError> {
+    teacher: &dyn BaseModelConfig,
+) -> Result<Box<dyn BaseModelConfig>, StudentError> {
     architecture
         .from_scratch(&Value::Object(table.clone()), teacher.vocab_size(), padding(teacher))
         .map_err(StudentError::Config)
@@ -259,10 +259,10 @@ fn copied_layers(
     own: &Map<String, Value>,
     sizes: &Map<String, Value>,
 ) -> Result<Vec<usize>, StudentError> {
-    let available = choosable_layers(teacher.architecture, teacher.encoder.as_ref())?;
+    let available = choosable_layers(teacher.architecture, teacher.base.as_ref())?;
     let mut table = own.clone();
     table.extend(sizes.clone());
-    checked(teacher.architecture, &table, teacher.encoder.as_ref())?;
+    checked(teacher.architecture, &table, teacher.base.as_ref())?;
     let count = sizes.get("num_hidden_layers").and_then(Value::as_u64).map_or(available, |it| it as usize);
     let layers = match choice {
         Some(choice) => choice.resolve(available)?,
@@ -297,7 +297,7 @@ fn with_copied_layers(
     let mut keys = teacher.keys.clone();
     let count = teacher.architecture.config_key("num_hidden_layers");
     keys.insert(count.to_owned(), json!(layers.len()));
-    if teacher.encoder.to_json().contains_key(DECODER_LAYERS) {
+    if teacher.base.to_json().contains_key(DECODER_LAYERS) {
         keys.insert(DECODER_LAYERS.to_owned(), json!(layers.len()));
     }
     if let Some(Value::Array(types)) = keys.get(LAYER_TYPES) {
@@ -317,8 +317,8 @@ const GROUPS: &str = "num_hidden_groups";
 
 /// The teacher's groups that the student has, where layers share their parameters.
 fn shared_groups_of(teacher: &ModelConfig, layers: &[usize]) -> Option<Vec<usize>> {
-    let groups = teacher.encoder.to_json().get(GROUPS).and_then(Value::as_u64)?;
-    Some(shared_groups(layers, teacher.encoder.num_hidden_layers(), groups as usize))
+    let groups = teacher.base.to_json().get(GROUPS).and_then(Value::as_u64)?;
+    Some(shared_groups(layers, teacher.base.num_hidden_layers(), groups as usize))
 }
 
 /// The configuration of a student that takes the embeddings alone.
@@ -328,7 +328,7 @@ fn with_new_layers(
     own: &Map<String, Value>,
     request: &StudentRequest,
 ) -> Result<ModelConfig, StudentError> {
-    let from = teacher.encoder.as_ref();
+    let from = teacher.base.as_ref();
     let mut table = request.sizes.clone();
     if architecture.model_type == teacher.architecture.model_type {
         for key in ["hidden_size", "embedding_size"] {
@@ -337,32 +337,32 @@ fn with_new_layers(
             }
         }
     }
-    let mut encoder = checked(architecture, &table, from)?;
+    let mut base = checked(architecture, &table, from)?;
     if !table.contains_key("max_position_embeddings") {
-        let rows = from.max_length() + encoder.reserved_positions();
+        let rows = from.max_length() + base.reserved_positions();
         table.insert("max_position_embeddings".to_owned(), json!(rows));
-        encoder = checked(architecture, &table, from)?;
+        base = checked(architecture, &table, from)?;
     }
-    if encoder.embedding_size() > from.embedding_size() {
-        let factorised = encoder.to_json().contains_key("embedding_size");
+    if base.embedding_size() > from.embedding_size() {
+        let factorised = base.to_json().contains_key("embedding_size");
         return Err(StudentError::Wider {
             key: if factorised { "embedding_size" } else { "hidden_size" },
-            found: encoder.embedding_size(),
+            found: base.embedding_size(),
             teacher: from.embedding_size(),
         });
     }
-    let mut keys = encoder.to_json();
+    let mut keys = base.to_json();
     keys.insert("model_type".to_owned(), json!(architecture.model_type));
-    Ok(ModelConfig { architecture, encoder, task: request.load.task.clone(), keys })
+    Ok(ModelConfig { architecture, base, task: request.load.task.clone(), keys })
 }
 
 /// The network, from weights of either kind.
 fn build(config: &ModelConfig, weights: &Weights, load: &LoadRequest) -> Result<Loaded, ModelError> {
-    let mut encoder = config.encoder.clone_box();
+    let mut base = config.base.clone_box();
     if let Some(p) = load.dropout {
-        encoder.set_dropout(p);
+        base.set_dropout(p);
     }
-    let model = encoder.build(&config.task, weights);
+    let model = base.build(&config.task, weights);
     let report: LoadReport = weights.finish()?;
     Ok(Loaded { model, config: config.clone(), report, lora: None })
 }
@@ -386,7 +386,7 @@ const NORM: [&str; 2] = ["LayerNorm.weight", "LayerNorm.bias"];
 
 impl Embeddings {
     fn read(checkpoint: Checkpoint, teacher: &ModelConfig, load: &LoadRequest) -> Result<Self, ModelError> {
-        let sizes = teacher.encoder.as_ref();
+        let sizes = teacher.base.as_ref();
         let width = sizes.embedding_size();
         let all = Weights::from_checkpoint(checkpoint, HeadPolicy::MustMatch, load.seed, 0.0, &load.device);
         let weights = all.child(teacher.architecture.base_model_prefix()).child("embeddings");
@@ -406,8 +406,8 @@ impl Embeddings {
     /// The rows that the student has too, along `directions`, by name; the norm where there are none.
     fn into_given(
         self,
-        from: &dyn EncoderConfig,
-        to: &dyn EncoderConfig,
+        from: &dyn BaseModelConfig,
+        to: &dyn BaseModelConfig,
         directions: Option<&PrincipalDirections>,
     ) -> HashMap<String, GivenRows> {
         let width = from.embedding_size();

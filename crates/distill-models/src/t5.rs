@@ -28,7 +28,7 @@ use crate::model::{
 };
 use crate::t5_config::{FeedForward, T5Config, T5Scratch};
 use crate::weights::{Init, Weights};
-use crate::{EncoderConfig, Task};
+use crate::{BaseModelConfig, Sizes, Task};
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     model_type: "t5",
@@ -47,42 +47,22 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
     schema: || schemars::schema_for!(T5Scratch),
 };
 
-impl EncoderConfig for T5Config {
-    fn vocab_size(&self) -> usize {
-        self.vocab_size
-    }
-
-    fn hidden_size(&self) -> usize {
-        self.d_model
-    }
-
-    fn num_hidden_layers(&self) -> usize {
-        self.num_layers + self.decoder_layers()
-    }
-
-    fn num_attention_heads(&self) -> usize {
-        self.num_heads
-    }
-
-    fn intermediate_size(&self) -> usize {
-        self.d_ff
-    }
-
-    /// Distances have no end; what memory allows is another matter.
-    fn max_length(&self) -> usize {
-        usize::MAX
-    }
-
-    fn pad_token_id(&self) -> Option<u32> {
-        self.pad_token_id
-    }
-
-    fn type_vocab_size(&self) -> usize {
-        1
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.initializer_factor
+impl BaseModelConfig for T5Config {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            vocab_size: self.vocab_size,
+            hidden_size: self.d_model,
+            embedding_size: self.d_model,
+            num_hidden_layers: self.num_layers + self.decoder_layers(),
+            num_attention_heads: self.num_heads,
+            intermediate_size: self.d_ff,
+            // Distances have no end; what memory allows is another matter.
+            max_length: usize::MAX,
+            reserved_positions: 0,
+            pad_token_id: self.pad_token_id,
+            type_vocab_size: 1,
+            initializer_range: self.initializer_factor,
+        }
     }
 
     fn approximate_parameters(&self) -> u64 {
@@ -129,7 +109,7 @@ impl EncoderConfig for T5Config {
         ModuleModel::boxed(model, &device)
     }
 
-    fn clone_box(&self) -> Box<dyn EncoderConfig> {
+    fn clone_box(&self) -> Box<dyn BaseModelConfig> {
         Box::new(self.clone())
     }
 }

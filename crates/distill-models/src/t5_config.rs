@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::ConfigError;
 use crate::architecture::Vocabulary;
-use crate::config::Checks;
+use crate::config::{Checks, json_object};
 
 /// The keys of `T5Config` that decide about the network, with its defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -212,10 +212,7 @@ impl T5Config {
     }
 
     pub(crate) fn to_json(&self) -> Map<String, Value> {
-        let mut keys = match serde_json::to_value(self) {
-            Ok(Value::Object(keys)) => keys,
-            _ => Map::new(),
-        };
+        let mut keys = json_object(self);
         keys.insert("decoder_start_token_id".to_owned(), self.start_token().into());
         keys.insert("is_encoder_decoder".to_owned(), true.into());
         keys

@@ -69,7 +69,7 @@ fn golden_logits_loss_and_gradient_norms() {
             let logits = output.logits();
             let states = output.hidden_states.unwrap();
             let last_hidden_state = output.last_hidden_state.unwrap();
-            assert_eq!(states.len(), loaded.config.encoder.num_hidden_layers() + 1, "{place}");
+            assert_eq!(states.len(), loaded.config.base.num_hidden_layers() + 1, "{place}");
             let last =
                 largest_difference(&values(states.last().unwrap().clone()), &values(last_hidden_state));
             assert_eq!(last, 0.0, "{place}");
@@ -105,9 +105,9 @@ fn golden_padding_changes_nothing() {
         for folder in model_folders() {
             let loaded = load_for_training(&folder, &device);
             let reference = Reference::read(&folder.join("golden.safetensors"));
-            let pad = loaded.config.encoder.pad_token_id().unwrap();
+            let pad = loaded.config.base.pad_token_id().unwrap();
             let (ids, mask, [batch, seq]) = reference.batch();
-            let extra = loaded.config.encoder.max_length().saturating_sub(seq).min(4);
+            let extra = loaded.config.base.max_length().saturating_sub(seq).min(4);
             let mut padded = (Vec::new(), Vec::new());
             for row in 0..batch {
                 padded.0.extend(&ids[row * seq..(row + 1) * seq]);

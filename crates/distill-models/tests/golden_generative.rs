@@ -49,8 +49,8 @@ impl Example {
         let width = label_shape[1];
         match loaded.config.task {
             Task::Seq2SeqLm => {
-                let start = loaded.config.encoder.decoder_start_token_id().unwrap();
-                let pad = loaded.config.encoder.pad_token_id().unwrap();
+                let start = loaded.config.base.decoder_start_token_id().unwrap();
+                let pad = loaded.config.base.pad_token_id().unwrap();
                 let row = |labels: &[i64]| {
                     let before = labels[..width - 1].iter().map(|&id| u32::try_from(id).unwrap_or(pad));
                     std::iter::once(start).chain(before).collect::<Vec<_>>()
@@ -156,7 +156,7 @@ fn step_by_step(loaded: &Loaded, rows: &[Vec<u32>], prompt: usize) -> Vec<Vec<f3
         let input = ModelInput::new(&ids, &mask, None, shape, &device);
         let input = match (seq2seq, cache.is_empty()) {
             (true, true) => {
-                let start = loaded.config.encoder.decoder_start_token_id().unwrap();
+                let start = loaded.config.base.decoder_start_token_id().unwrap();
                 input.with_decoder(&vec![start; rows.len()], [rows.len(), 1])
             }
             _ => input,
@@ -188,7 +188,7 @@ fn golden_cached_logits_are_those_of_a_whole_pass() {
                 (0..3).map(|row| (0..10).map(|i| 5 + (row * 31 + i * 7) % 100).collect()).collect();
             let prompt = 6;
             let cached = step_by_step(&loaded, &rows, prompt);
-            let vocab = loaded.config.encoder.vocab_size();
+            let vocab = loaded.config.base.vocab_size();
             for (index, row) in rows.iter().enumerate() {
                 let length = prompt - index;
                 for (step, cached) in cached.iter().enumerate() {
@@ -203,7 +203,7 @@ fn golden_cached_logits_are_those_of_a_whole_pass() {
                     };
                     let input = match loaded.config.task {
                         Task::Seq2SeqLm => {
-                            let start = loaded.config.encoder.decoder_start_token_id().unwrap();
+                            let start = loaded.config.base.decoder_start_token_id().unwrap();
                             let target = [&[start], &row[length..length + step]].concat();
                             input(&row[..length]).with_decoder(&target, [1, target.len()])
                         }

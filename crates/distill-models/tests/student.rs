@@ -372,8 +372,8 @@ fn golden_embeddings_are_projected_as_well_as_can_be() {
             let kept_energy = report.kept_energy.unwrap();
             assert!(kept_energy > 0.3 && kept_energy < 1.0, "{kept_energy}");
             assert_best_projection(&tensors(&teacher), &tensors(&student), kept_energy);
-            assert_eq!(student.config.encoder.vocab_size(), teacher.config.encoder.vocab_size());
-            assert_eq!(student.config.encoder.pad_token_id(), teacher.config.encoder.pad_token_id());
+            assert_eq!(student.config.base.vocab_size(), teacher.config.base.vocab_size());
+            assert_eq!(student.config.base.pad_token_id(), teacher.config.base.pad_token_id());
             assert_survives_a_folder(&student);
         }
     }
@@ -426,7 +426,7 @@ fn embeddings_of_the_same_width_are_copied_between_architectures_position_by_pos
     for from in encoders() {
         let folder = teacher(from);
         let source = tensors(&as_saved(folder.path()));
-        let length = ModelConfig::read(folder.path()).unwrap().encoder.max_length();
+        let length = ModelConfig::read(folder.path()).unwrap().base.max_length();
         for to in encoders() {
             // Not all of the teacher's sizes, or all layers would be copied.
             let mut table = json!({"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 48});
@@ -436,7 +436,7 @@ fn embeddings_of_the_same_width_are_copied_between_architectures_position_by_pos
             let place = format!("{} to {}", from.model_type, to.model_type);
             let (student, report) = made(folder.path(), request(None, Some(to.model_type), table.clone()));
             assert_eq!((report.kept_energy, report.copied_layers.len()), (None, 0));
-            assert_eq!(student.config.encoder.max_length(), length, "{place}");
+            assert_eq!(student.config.base.max_length(), length, "{place}");
             let own = tensors(&student);
             for name in ["word_embeddings.weight", "embeddings.LayerNorm.weight"] {
                 assert_eq!(tensor(&own, name), tensor(&source, name), "{place}");

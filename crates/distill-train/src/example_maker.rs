@@ -88,7 +88,7 @@ impl ExampleMaker<'_> {
             (Some(masking), _) => ExampleKind::Hidden(masking.clone()),
             (None, ModelTask::CausalLm) => ExampleKind::Next(sequences(&rows)?),
             (None, ModelTask::Seq2SeqLm) => ExampleKind::Target {
-                decoder_start_token_id: self.config.encoder.decoder_start_token_id().unwrap_or(0),
+                decoder_start_token_id: self.config.base.decoder_start_token_id().unwrap_or(0),
                 sequences: sequences(&rows)?,
             },
             (None, ModelTask::Classification { .. } | ModelTask::MaskedLm) => ExampleKind::Labels,
@@ -99,7 +99,7 @@ impl ExampleMaker<'_> {
 
 /// Id of the padding token: the tokeniser's, else the model's.
 pub(crate) fn pad_token_id(tokenizer: &Tokenizer, config: &ModelConfig) -> u32 {
-    tokenizer.pad_token_id().or(config.encoder.pad_token_id()).unwrap_or(0)
+    tokenizer.pad_token_id().or(config.base.pad_token_id()).unwrap_or(0)
 }
 
 /// What hides tokens of a masked language model.

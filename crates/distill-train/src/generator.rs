@@ -66,10 +66,10 @@ impl Generator {
         }
         let loaded = finished.load(task, device)?;
         let tokenizer = Tokenizer::load(finished.tokenizer_folder())?;
-        if tokenizer.vocab_size() > loaded.config.encoder.vocab_size() {
+        if tokenizer.vocab_size() > loaded.config.base.vocab_size() {
             return Err(TrainError::VocabularyMismatch {
                 tokenizer: tokenizer.vocab_size(),
-                model: loaded.config.encoder.vocab_size(),
+                model: loaded.config.base.vocab_size(),
             });
         }
         let generation_config = generation_config(&finished, &config, &tokenizer)?;
@@ -200,9 +200,9 @@ pub(crate) fn rows_of<'a>(
     precision: Precision,
     tokenizer: &Tokenizer,
 ) -> NextTokens<'a> {
-    let start = config.encoder.decoder_start_token_id();
-    let limit = config.encoder.max_length();
-    let pad = tokenizer.pad_token_id().or(config.encoder.pad_token_id()).unwrap_or(0);
+    let start = config.base.decoder_start_token_id();
+    let limit = config.base.max_length();
+    let pad = tokenizer.pad_token_id().or(config.base.pad_token_id()).unwrap_or(0);
     NextTokens::new(model, precision, (limit < usize::MAX).then_some(limit), start, pad)
 }
 

@@ -83,7 +83,7 @@ pub fn evaluate_texts(
     let rows = Rows::all(Arc::new(read_held_out(recipe, &task, layout, observer)?));
     let tokenizer = Tokenizer::load(finished.tokenizer_folder())?;
     check_rows(recipe, &tokenizer, &rows)?;
-    let limit = config.encoder.max_length();
+    let limit = config.base.max_length();
     let max_length = asked.max_length.unwrap_or(recipe.data.max_length.min(limit));
     if max_length > limit {
         return Err(TrainError::TooLong { max_length, limit });

@@ -12,7 +12,7 @@ use crate::tasks::Task;
 use crate::teacher::PreparedTeacher;
 use crate::written::{cache_top_k, on_policy, teacher_texts};
 use distill_data::{LabelMap, TokenStats, label_counts};
-use distill_models::{Activations, EncoderConfig};
+use distill_models::{Activations, BaseModelConfig};
 use distill_ops::Precision;
 use distill_recipe::{Recipe, WrittenTexts};
 use serde::Serialize;
@@ -291,18 +291,18 @@ impl ModelSize {
 }
 
 /// Sizes of a model of which `parameters` numbers are there and `trainable_parameters` are trained.
-pub(crate) fn encoder_size(
-    encoder: &dyn EncoderConfig,
+pub(crate) fn base_model_size(
+    base: &dyn BaseModelConfig,
     parameters: u64,
     trainable_parameters: u64,
 ) -> ModelSize {
     ModelSize {
         parameters,
         trainable_parameters,
-        hidden_size: encoder.hidden_size() as u64,
-        num_hidden_layers: encoder.num_hidden_layers() as u64,
-        num_attention_heads: encoder.num_attention_heads() as u64,
-        intermediate_size: encoder.intermediate_size() as u64,
+        hidden_size: base.hidden_size() as u64,
+        num_hidden_layers: base.num_hidden_layers() as u64,
+        num_attention_heads: base.num_attention_heads() as u64,
+        intermediate_size: base.intermediate_size() as u64,
     }
 }
 
@@ -366,7 +366,7 @@ pub(crate) fn model_size(prepared: &Prepared) -> ModelSize {
         parameters += size;
         trainable_parameters += if prepared.rules.trainable(&parameter.name) { size } else { 0 };
     }
-    encoder_size(prepared.loaded.config.encoder.as_ref(), parameters, trainable_parameters)
+    base_model_size(prepared.loaded.config.base.as_ref(), parameters, trainable_parameters)
 }
 
 pub(crate) fn model_plan(prepared: &Prepared) -> ModelPlan {
@@ -401,7 +401,7 @@ pub(crate) fn distillation_plan(prepared: &Prepared) -> Option<DistillationPlan>
     let teacher = |teacher: &PreparedTeacher| TeacherPlan {
         name: teacher.name.clone(),
         architecture: teacher.config.architecture.model_type.to_owned(),
-        parameters: teacher.config.encoder.approximate_parameters(),
+        parameters: teacher.config.base.approximate_parameters(),
         weight: teacher.weight,
         own_tokenizer: teacher.own_tokenizer.is_some(),
         text: columns.clone(),
@@ -433,15 +433,12 @@ pub(crate) fn teacher_memory(prepared: &Prepared, longest: usize) -> u64 {
     }
     let batch = prepared.recipe.train.batch_size as u64;
     let of = |teacher: &PreparedTeacher| {
-        let encoder = teacher.config.encoder.as_ref();
-        let hidden = encoder.hidden_size() as u64;
-        let layer = 6 * hidden + 2 * encoder.intermediate_size() as u64;
-        let states = if prepared.losses.needs().teacher.hidden_states {
-            encoder.num_hidden_layers() as u64
-        } else {
-            1
-        };
-        (encoder.approximate_parameters() + batch * longest as u64 * (layer + states * hidden))
+        let base = teacher.config.base.as_ref();
+        let hidden = base.hidden_size() as u64;
+        let layer = 6 * hidden + 2 * base.intermediate_size() as u64;
+        let states =
+            if prepared.losses.needs().teacher.hidden_states { base.num_hidden_layers() as u64 } else { 1 };
+        (base.approximate_parameters() + batch * longest as u64 * (layer + states * hidden))
             .saturating_mul(FLOAT)
     };
     let all = prepared.teachers.iter().map(of);

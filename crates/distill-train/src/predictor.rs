@@ -80,19 +80,19 @@ impl Predictor {
         let loaded =
             finished.load(task, device).map_err(|error| without_classifier(model, &config, error))?;
         let tokenizer = Tokenizer::load(finished.tokenizer_folder())?;
-        if tokenizer.vocab_size() > loaded.config.encoder.vocab_size() {
+        if tokenizer.vocab_size() > loaded.config.base.vocab_size() {
             return Err(TrainError::VocabularyMismatch {
                 tokenizer: tokenizer.vocab_size(),
-                model: loaded.config.encoder.vocab_size(),
+                model: loaded.config.base.vocab_size(),
             });
         }
-        let limit = loaded.config.encoder.max_length();
+        let limit = loaded.config.base.max_length();
         if let Some(max_length) = max_length.filter(|&length| length > limit) {
             return Err(TrainError::TooLong { max_length, limit });
         }
         let known = tokenizer.model_max_length().unwrap_or(DEFAULT_MAX_LENGTH);
         let max_length = max_length.unwrap_or(known.min(limit));
-        let pad_token_id = tokenizer.pad_token_id().or(loaded.config.encoder.pad_token_id()).unwrap_or(0);
+        let pad_token_id = tokenizer.pad_token_id().or(loaded.config.base.pad_token_id()).unwrap_or(0);
         let model = loaded.model.eval_copy();
         let folder = finished.folder;
         Ok(Self { model, tokenizer, labels, max_length, pad_token_id, precision, folder })

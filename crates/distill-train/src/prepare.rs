@@ -143,10 +143,10 @@ pub fn prepare(
         Level::Token => ModelTask::MaskedLm,
         Level::NextToken => written.unwrap_or(ModelTask::CausalLm),
     };
-    let encoder = read_config(recipe, folder.as_deref(), &tokenizer, &model_task, &device)?;
-    check_fit(recipe, &tokenizer, encoder.as_ref())?;
+    let base = read_config(recipe, folder.as_deref(), &tokenizer, &model_task, &device)?;
+    check_fit(recipe, &tokenizer, base.as_ref())?;
     check_rows(recipe, &tokenizer, &data.train)?;
-    let short = check_needs(recipe, encoder.as_ref(), &computing, shortage)?;
+    let short = check_needs(recipe, base.as_ref(), &computing, shortage)?;
     let (mut loaded, student) =
         read_model(recipe, folder.as_deref(), &tokenizer, model_task, &device, observer)?;
     let same_tokens_needed = level != Level::Sequence;
@@ -162,7 +162,7 @@ pub fn prepare(
     check_teachers_text(recipe, level, needs)?;
     check_teachers(recipe, &teachers, needs.inside_of_teacher() || same_tokens_needed)?;
     let projection = teachers.first().filter(|_| needs.projection).map(|teacher| {
-        let widths = [&loaded.config, &teacher.config].map(|config| config.encoder.hidden_size());
+        let widths = [&loaded.config, &teacher.config].map(|config| config.base.hidden_size());
         Projection::new(widths[0], widths[1], recipe.seed, &device.clone().autodiff())
     });
     let masking = masking_of(&task, &tokenizer, recipe.seed)?;
@@ -321,8 +321,8 @@ fn build_losses(
     teachers: &[PreparedTeacher],
 ) -> Result<Losses, TrainError> {
     let pair = Pair {
-        student: student.encoder.as_ref(),
-        teacher: teachers.first().map(|teacher| teacher.config.encoder.as_ref()),
+        student: student.base.as_ref(),
+        teacher: teachers.first().map(|teacher| teacher.config.base.as_ref()),
         teachers: teachers.len(),
         same_tokens: teachers.iter().all(|teacher| teacher.own_tokenizer.is_none()),
         level,

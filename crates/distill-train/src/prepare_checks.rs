@@ -3,7 +3,7 @@
 use crate::computing::Computing;
 use crate::error::TrainError;
 use crate::objectives::{Level, Needs};
-use crate::plan::{disk_need, encoder_size, memory_need};
+use crate::plan::{base_model_size, disk_need, memory_need};
 use crate::prepare::Shortage;
 use crate::report::ChosenMetric;
 use crate::rows::Rows;
@@ -11,7 +11,7 @@ use crate::tasks::{Generate, Task};
 use crate::teacher::PreparedTeacher;
 use distill_data::tokenizer::Tokenizer;
 use distill_data::{RowEncoder, RowKind};
-use distill_models::{EncoderConfig, is_adapter};
+use distill_models::{BaseModelConfig, is_adapter};
 use distill_recipe::{ModelTable, Recipe, STAGE_FOLDER, TeacherTable};
 use std::path::{Path, PathBuf};
 
@@ -81,7 +81,7 @@ pub(crate) fn check_teachers(
     same_tokens: bool,
 ) -> Result<(), TrainError> {
     for teacher in teachers {
-        let limit = teacher.config.encoder.max_length();
+        let limit = teacher.config.base.max_length();
         if (same_tokens || teacher.own_tokenizer.is_none()) && recipe.data.max_length > limit {
             let help = Some(format!("lower it to {limit} or less"));
             let message = format!(
@@ -112,15 +112,15 @@ pub(crate) fn check_answered(recipe: &Recipe, task: &Task, metric: ChosenMetric)
 /// Refuses a run that cannot fit, before its model is made: what its batches need is known only later.
 pub(crate) fn check_needs(
     recipe: &Recipe,
-    encoder: &dyn EncoderConfig,
+    base: &dyn BaseModelConfig,
     computing: &Computing,
     shortage: Shortage,
 ) -> Result<Vec<String>, TrainError> {
-    let parameters = encoder.approximate_parameters();
+    let parameters = base.approximate_parameters();
     // Frozen parameters have no state; which they are is known only from the model.
     let all = recipe.train.freeze.is_empty() && recipe.lora.is_none();
     let trained = if all { parameters } else { 0 };
-    let size = encoder_size(encoder, parameters, trained);
+    let size = base_model_size(base, parameters, trained);
     let memory = memory_need(recipe, computing, &size, 1, 1);
     let mut told = Vec::new();
     if memory.is_short() && !computing.device.starts_with("cuda") {
@@ -191,14 +191,14 @@ pub(crate) fn check_rows(recipe: &Recipe, tokenizer: &Tokenizer, rows: &Rows) ->
 pub(crate) fn check_fit(
     recipe: &Recipe,
     tokenizer: &Tokenizer,
-    encoder: &dyn EncoderConfig,
+    base: &dyn BaseModelConfig,
 ) -> Result<(), TrainError> {
-    let model = encoder.vocab_size();
+    let model = base.vocab_size();
     // A model may have more rows than its tokenizer has tokens: rounded up, or reserved.
     if tokenizer.vocab_size() > model {
         return Err(TrainError::VocabularyMismatch { tokenizer: tokenizer.vocab_size(), model });
     }
-    let limit = encoder.max_length();
+    let limit = base.max_length();
     if recipe.data.max_length > limit {
         let help = Some(format!("lower it to {limit} or less"));
         let message =

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use distill_data::hub::{self, Download, ModelReference};
 use distill_data::tokenizer::Tokenizer;
 use distill_models::{
-    Adapter, ConfigError, EncoderConfig, HeadPolicy, LayerChoice, LoadRequest, Loaded, LoraConfig,
+    Adapter, BaseModelConfig, ConfigError, HeadPolicy, LayerChoice, LoadRequest, Loaded, LoraConfig,
     ModelConfig, StudentError, StudentReport, StudentRequest, TargetModules, Task as ModelTask, find,
     from_scratch, is_adapter, load, student_config, student_from_teacher,
 };
@@ -163,15 +163,15 @@ pub(crate) fn read_config(
     tokenizer: &Tokenizer,
     task: &ModelTask,
     device: &Device,
-) -> Result<Box<dyn EncoderConfig>, TrainError> {
+) -> Result<Box<dyn BaseModelConfig>, TrainError> {
     match (&recipe.model, folder) {
         (ModelTable::Pretrained { path }, folder) => {
-            Ok(ModelConfig::read(folder.unwrap_or(Path::new(path)))?.encoder)
+            Ok(ModelConfig::read(folder.unwrap_or(Path::new(path)))?.base)
         }
         (ModelTable::FromTeacher(student), folder) => {
             let request = student_request(student, task.clone(), recipe.seed, device.clone(), None);
             let config = student_config(folder.unwrap_or(Path::new("")), &request);
-            Ok(config.map_err(|error| student_error(recipe, student, error))?.encoder)
+            Ok(config.map_err(|error| student_error(recipe, student, error))?.base)
         }
         (ModelTable::Scratch(component), _) => {
             let faults = |errors| TrainError::from(scratch_faults(recipe, component, errors));

@@ -4,7 +4,7 @@
 mod golden_set;
 
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use distill_models::{EncoderConfig, Logits, ModelOutput, find};
+use distill_models::{BaseModelConfig, Logits, ModelOutput, find};
 use distill_recipe::{Component, Document};
 use distill_train::objectives::{
     Level, LossConfig, Losses, OBJECTIVES, Outputs, Pair, Projection, StepCounts, Targets, TeacherOutput,
@@ -101,7 +101,7 @@ fn configs(losses: &str) -> Vec<LossConfig> {
     configs
 }
 
-fn encoder(hidden_size: usize, layers: usize, heads: usize, vocab_size: usize) -> Box<dyn EncoderConfig> {
+fn encoder(hidden_size: usize, layers: usize, heads: usize, vocab_size: usize) -> Box<dyn BaseModelConfig> {
     let table = serde_json::json!({
         "hidden_size": hidden_size, "num_hidden_layers": layers, "num_attention_heads": heads,
     });
@@ -112,8 +112,8 @@ fn encoder(hidden_size: usize, layers: usize, heads: usize, vocab_size: usize) -
 struct Case<'a> {
     losses: String,
     level: Level,
-    student: &'a dyn EncoderConfig,
-    teacher: &'a dyn EncoderConfig,
+    student: &'a dyn BaseModelConfig,
+    teacher: &'a dyn BaseModelConfig,
     labels: Vec<i64>,
     mask: Vec<u8>,
     shape: [usize; 2],

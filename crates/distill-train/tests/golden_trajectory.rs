@@ -107,7 +107,7 @@ fn trajectory_on(spec: DeviceSpec) {
     let adamw = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     let mut optimizer = Optimizer::new(adamw, &rules, model, None);
     let pair = Pair {
-        student: loaded.config.encoder.as_ref(),
+        student: loaded.config.base.as_ref(),
         teacher: None,
         teachers: 0,
         same_tokens: true,

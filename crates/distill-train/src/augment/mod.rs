@@ -133,7 +133,7 @@ impl CandidateSource {
         observer: &mut dyn Observer,
     ) -> Result<Self, TrainError> {
         let config = ModelConfig::read(folder)?;
-        let vocab_size = config.encoder.vocab_size();
+        let vocab_size = config.base.vocab_size();
         if tokenizer.vocab_size() > vocab_size {
             return Err(TrainError::VocabularyMismatch {
                 tokenizer: tokenizer.vocab_size(),
@@ -168,7 +168,7 @@ impl CandidateSource {
                 model: loaded.model.eval_copy(),
                 precision,
                 mask_token_id: mask_token_id(folder, tokenizer)?,
-                pad_token_id: tokenizer.pad_token_id().or(config.encoder.pad_token_id()).unwrap_or(0),
+                pad_token_id: tokenizer.pad_token_id().or(config.base.pad_token_id()).unwrap_or(0),
                 vocab_size,
             }),
         };
@@ -220,7 +220,7 @@ fn check_masked_lm(
                 .to_owned(),
         });
     }
-    let (max_length, limit) = (settings.max_length, config.encoder.max_length());
+    let (max_length, limit) = (settings.max_length, config.base.max_length());
     if max_length > limit {
         return Err(TrainError::TooLong { max_length, limit });
     }

@@ -250,8 +250,8 @@ fn kind(
     seed: u64,
 ) -> Kind {
     let pair = Pair {
-        student: student.config.encoder.as_ref(),
-        teacher: Some(teacher.config.encoder.as_ref()),
+        student: student.config.base.as_ref(),
+        teacher: Some(teacher.config.base.as_ref()),
         teachers: 1,
         same_tokens: true,
         level: Level::Sequence,
@@ -262,7 +262,7 @@ fn kind(
         Ok(Both { method, labels })
     });
     let needed = losses.as_ref().is_ok_and(|losses| losses.method.needs().projection);
-    let widths = [pair.student, teacher.config.encoder.as_ref()].map(|encoder| encoder.hidden_size());
+    let widths = [pair.student, teacher.config.base.as_ref()].map(|encoder| encoder.hidden_size());
     let projection = needed.then(|| Projection::new(widths[0], widths[1], seed, device));
     let optimizer = Optimizer::new(AdamW::default(), rules, student.model.as_ref(), projection.as_ref());
     Kind { method, answers, losses, optimizer, projection, times: Vec::new(), same_outputs_times: Vec::new() }

@@ -87,7 +87,7 @@ pub fn bench_generate(
     let model = loaded.model.eval_copy();
     // The weights that were loaded and the ones that are used are the same.
     drop(loaded.model);
-    let start = loaded.config.encoder.decoder_start_token_id();
+    let start = loaded.config.base.decoder_start_token_id();
     let mut rows = NextTokens::new(model.as_ref(), precision, None, start, 0);
     let mut batches = RandomBatches::new(bench.seed, bench.batch, bench.prompt_length, sizes.vocab_size);
     let (mut prompts, mut tokens): (Vec<Duration>, Vec<Duration>) = (Vec::new(), Vec::new());

@@ -83,7 +83,7 @@ impl Wanted<'_> {
             BenchModel::Pretrained(reference) => (reference.clone(), self.pretrained(reference, observer)?),
             BenchModel::Scratch(sizes) => ("from scratch".to_owned(), self.scratch(sizes)?),
         };
-        let limit = loaded.config.encoder.max_length();
+        let limit = loaded.config.base.max_length();
         if length > limit {
             return Err(TrainError::Unusable {
                 message: format!("the model reads at most {limit} tokens, `--length` is {length}"),
@@ -135,7 +135,7 @@ fn labels() -> Task {
 }
 
 fn sizes(source: String, loaded: &Loaded) -> ModelSizes {
-    let encoder = loaded.config.encoder.as_ref();
+    let encoder = loaded.config.base.as_ref();
     let count = |shape: &[usize]| shape.iter().product::<usize>() as u64;
     ModelSizes {
         source,

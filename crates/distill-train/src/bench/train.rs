@@ -138,13 +138,8 @@ pub fn bench_train(bench: &TrainBench, observer: &mut dyn Observer) -> Result<Tr
         num_hidden_layers: model.num_hidden_layers(),
     };
     model.set_trainable(&|name| rules.trainable(name));
-    let pair = Pair {
-        student: loaded.config.encoder.as_ref(),
-        teacher: None,
-        teachers: 0,
-        same_tokens: true,
-        level,
-    };
+    let pair =
+        Pair { student: loaded.config.base.as_ref(), teacher: None, teachers: 0, same_tokens: true, level };
     // The labels alone fit every model.
     let losses = Losses::build(&usual_losses(level), &pair).unwrap_or_default();
     let model = loaded.model.as_mut();

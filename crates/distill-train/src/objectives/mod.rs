@@ -32,7 +32,7 @@ pub use presets::{method_losses, usual_losses};
 pub use projection::{PROJECTION_PREFIX, Projection};
 
 use burn::tensor::{Device, Tensor};
-use distill_models::{EncoderConfig, ForwardOptions, Logits, ModelOutput};
+use distill_models::{BaseModelConfig, ForwardOptions, Logits, ModelOutput};
 use distill_recipe::{Component, Fault};
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
@@ -149,9 +149,9 @@ pub enum Level {
 #[derive(Clone, Copy)]
 pub struct Pair<'a> {
     /// The student's sizes.
-    pub student: &'a dyn EncoderConfig,
+    pub student: &'a dyn BaseModelConfig,
     /// The teacher's; `None` without one. Of several, the first.
-    pub teacher: Option<&'a dyn EncoderConfig>,
+    pub teacher: Option<&'a dyn BaseModelConfig>,
     /// How many teachers there are.
     pub teachers: usize,
     /// Whether both split texts into the same tokens.
@@ -162,7 +162,7 @@ pub struct Pair<'a> {
 
 impl<'a> Pair<'a> {
     /// The one teacher, token by token, of a loss that looks inside of it.
-    fn inner_teacher(&self, kind: &str) -> Result<&'a dyn EncoderConfig, Unfit> {
+    fn inner_teacher(&self, kind: &str) -> Result<&'a dyn BaseModelConfig, Unfit> {
         let teacher = self.any_teacher(kind)?;
         if self.level == Level::NextToken {
             return Err(Unfit::new(
@@ -209,7 +209,7 @@ impl<'a> Pair<'a> {
         Ok(())
     }
 
-    fn any_teacher(&self, kind: &str) -> Result<&'a dyn EncoderConfig, Unfit> {
+    fn any_teacher(&self, kind: &str) -> Result<&'a dyn BaseModelConfig, Unfit> {
         self.teacher.ok_or_else(|| {
             Unfit::new(format!("`{kind}` needs a teacher"), "write `[teacher]` with `path = \"...\"`")
         })

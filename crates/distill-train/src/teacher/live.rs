@@ -368,21 +368,21 @@ impl PreparedTeacher {
     /// The id of padding in what this teacher reads.
     fn pad_token_id(&self, of_student: u32) -> u32 {
         match &self.own_tokenizer {
-            Some(own) => own.pad_token_id().or(self.config.encoder.pad_token_id()).unwrap_or(0),
+            Some(own) => own.pad_token_id().or(self.config.base.pad_token_id()).unwrap_or(0),
             None => of_student,
         }
     }
 
     /// Where it cuts texts, in tokens.
     pub fn max_length(&self, of_student: usize) -> usize {
-        of_student.min(self.config.encoder.max_length())
+        of_student.min(self.config.base.max_length())
     }
 
     /// Logits a text.
     fn classes(&self) -> usize {
         match &self.config.task {
             distill_models::Task::Classification { id2label } => id2label.len(),
-            _ => self.config.encoder.vocab_size(),
+            _ => self.config.base.vocab_size(),
         }
     }
 }

@@ -241,7 +241,7 @@ impl Check<'_> {
             );
             return Err(self.fault(message, help));
         }
-        let [of_teacher, of_student] = [teacher, student].map(|config| config.encoder.vocab_size());
+        let [of_teacher, of_student] = [teacher, student].map(|config| config.base.vocab_size());
         if of_teacher == of_student {
             return Ok(());
         }

@@ -61,7 +61,7 @@ impl LikeliestCache {
         caching: &Caching<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Self, TrainError> {
-        let vocab = teacher.config.encoder.vocab_size();
+        let vocab = teacher.config.base.vocab_size();
         let kept = Kept { k: k.min(vocab), temperatures, dtype: caching.dtype };
         let (first, content) = learnt_tokens(examples)?;
         let key = LogitKey {
