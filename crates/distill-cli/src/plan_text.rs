@@ -6,7 +6,8 @@ use crate::output;
 use crate::terminal::table::{Align, Facts, Table, shorten, wrap};
 use crate::terminal::units::{bytes, count, percent, short_count};
 use crate::terminal::{Paint, width};
-use distill_train::plan::{DistillationPlan, Need};
+use distill_train::needs::Need;
+use distill_train::plan::DistillationPlan;
 use distill_train::{PlanReport, StageRecipe};
 
 /// Beyond so many labels, only the most and the least frequent are shown.

@@ -14,7 +14,8 @@ use distill_ops::Dropout;
 
 use crate::Loss;
 use crate::layer_output::{Kept, LayerOutput};
-use crate::model::{Forward, ForwardOptions, ModelInput, take_gradients, trainable_names};
+use crate::model::{Forward, ForwardOptions, ModelInput};
+use crate::parameters::{take_gradients, trainable_names};
 
 /// The gradients of what `loss` makes of the output, by name, in parameter order.
 pub(crate) fn gradients_of<M: Forward>(

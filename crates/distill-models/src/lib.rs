@@ -30,11 +30,13 @@ mod logits;
 mod lora;
 mod loss;
 mod model;
+mod parameters;
 pub mod pretrained;
 mod roberta;
 mod rotary_embedding;
 mod student;
 mod t5;
+mod t5_block;
 mod t5_config;
 mod tensor_file;
 mod weights;
@@ -50,7 +52,8 @@ pub use layer_set::Layers;
 pub use logits::Logits;
 pub use lora::{LoraConfig, TargetModules};
 pub use loss::Loss;
-pub use model::{Activations, DecoderInput, ForwardOptions, Model, ModelInput, ModelOutput, ParameterInfo};
+pub use model::{Activations, DecoderInput, ForwardOptions, Model, ModelInput, ModelOutput};
+pub use parameters::ParameterInfo;
 pub use pretrained::{
     Adapter, LoadRequest, Loaded, from_scratch, load, parameters_to_host, save, save_merged, save_without,
 };

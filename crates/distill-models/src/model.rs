@@ -1,6 +1,6 @@
 //! What the trainer sees of a network: one object-safe interface, implemented once for every architecture.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper};
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use distill_ops::{AttentionBias, CrossEntropy, Dropout, Scores, TokenLoss};
 
@@ -8,6 +8,7 @@ use crate::key_value_cache::KeyValueCache;
 use crate::layer_context::LayerContext;
 use crate::layer_output::{Kept, LayerOutput, Tokens, Wanted};
 use crate::logits::Logits;
+use crate::parameters::{Freezer, ParameterInfo, Updater, Value, Visitor, take_gradients};
 use crate::{Layers, Loss, gradient_checkpointing};
 
 /// One batch, on the host and on the device.
@@ -220,15 +221,6 @@ impl ModelOutput {
     pub fn token_losses(&self, labels: &[i64]) -> Vec<Option<TokenLoss>> {
         self.logits.token_losses(labels)
     }
-}
-
-/// A parameter as a checkpoint knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParameterInfo {
-    /// Hugging Face's tensor name.
-    pub name: String,
-    /// Its shape.
-    pub shape: Vec<usize>,
 }
 
 /// A network with its head, ready to run.
@@ -475,11 +467,11 @@ impl<M: Forward> Model for ModuleModel<M> {
     }
 
     fn update(&mut self, f: &mut dyn FnMut(&ParameterInfo, Tensor<1>) -> Tensor<1>) {
-        self.map(&mut Updater { path: Path::default(), f });
+        self.map(&mut Updater::new(f));
     }
 
     fn set_trainable(&mut self, trainable: &dyn Fn(&str) -> bool) {
-        self.map(&mut Freezer { path: Path::default(), trainable });
+        self.map(&mut Freezer::new(trainable));
     }
 
     fn eval_copy(&self) -> Box<dyn Model> {
@@ -496,150 +488,5 @@ impl<M: Forward> Model for ModuleModel<M> {
 
     fn layer_of(&self, name: &str) -> Option<usize> {
         self.module().encoder().layer_of(name)
-    }
-}
-
-/// The gradients of a module's parameters, flat, in parameter order; those without one are left out.
-pub(crate) fn take_gradients(module: &impl Module, grads: &mut Gradients) -> Vec<(String, Tensor<1>)> {
-    let mut found = Vec::new();
-    module.visit(&mut Visitor::new(|info: &ParameterInfo, value: &dyn Value| {
-        if let Some(grad) = value.gradient(grads) {
-            found.push((info.name.clone(), grad));
-        }
-    }));
-    found
-}
-
-/// The names of a module's parameters that get gradients, in parameter order.
-pub(crate) fn trainable_names(module: &impl Module) -> Vec<String> {
-    let mut names = Vec::new();
-    module.visit(&mut Visitor::new(|info: &ParameterInfo, value: &dyn Value| {
-        if value.is_trainable() {
-            names.push(info.name.clone());
-        }
-    }));
-    names
-}
-
-/// The names of the modules that a walk is inside of, in the words of a checkpoint.
-#[derive(Default)]
-struct Path(Vec<String>);
-
-impl Path {
-    fn enter(&mut self, name: &str) {
-        // `self` cannot be a field: `attention.self` is `attention.self_` in Rust.
-        self.0.push(name.strip_suffix('_').unwrap_or(name).to_owned());
-    }
-
-    fn exit(&mut self) {
-        self.0.pop();
-    }
-
-    fn info(&self, shape: &[usize]) -> ParameterInfo {
-        ParameterInfo { name: self.0.join("."), shape: shape.to_vec() }
-    }
-}
-
-/// A parameter whose rank has been forgotten.
-trait Value {
-    fn flat(&self) -> Tensor<1>;
-    fn gradient(&self, grads: &mut Gradients) -> Option<Tensor<1>>;
-    fn is_trainable(&self) -> bool;
-}
-
-impl<const D: usize> Value for Param<Tensor<D>> {
-    fn flat(&self) -> Tensor<1> {
-        flatten(self.val().without_autodiff())
-    }
-
-    fn gradient(&self, grads: &mut Gradients) -> Option<Tensor<1>> {
-        self.val().grad_remove(grads).map(flatten)
-    }
-
-    fn is_trainable(&self) -> bool {
-        self.is_require_grad()
-    }
-}
-
-fn flatten<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
-    let len = tensor.dims().iter().product::<usize>();
-    tensor.reshape([len])
-}
-
-struct Visitor<F> {
-    path: Path,
-    f: F,
-}
-
-impl<F: FnMut(&ParameterInfo, &dyn Value)> Visitor<F> {
-    fn new(f: F) -> Self {
-        Self { path: Path::default(), f }
-    }
-}
-
-impl<F: FnMut(&ParameterInfo, &dyn Value)> ModuleVisitor for Visitor<F> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.enter(name);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let info = self.path.info(&param.dims());
-        (self.f)(&info, param);
-    }
-}
-
-struct Updater<'a> {
-    path: Path,
-    f: &'a mut dyn FnMut(&ParameterInfo, Tensor<1>) -> Tensor<1>,
-}
-
-impl ModuleMapper for Updater<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.enter(name);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.exit();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let require_grad = param.is_require_grad();
-        let (id, value, mapper) = param.consume();
-        let shape = value.dims();
-        let strategy = value.gradient_checkpointing_strategy();
-        let next = (self.f)(&self.path.info(&shape), flatten(value.without_autodiff())).reshape(shape);
-        let next = match strategy {
-            Some(strategy) => next
-                .autodiff()
-                .with_gradient_checkpointing_strategy(strategy)
-                .detach()
-                .set_require_grad(require_grad),
-            None => next,
-        };
-        Param::from_mapped_value(id, next, mapper)
-    }
-}
-
-struct Freezer<'a> {
-    path: Path,
-    trainable: &'a dyn Fn(&str) -> bool,
-}
-
-impl ModuleMapper for Freezer<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.enter(name);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.exit();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let trainable = (self.trainable)(&self.path.info(&[]).name);
-        param.set_require_grad(trainable)
     }
 }

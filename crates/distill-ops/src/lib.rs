@@ -8,6 +8,7 @@ mod adamw;
 mod allocator;
 mod append_rows;
 mod attention;
+mod attention_bias;
 mod cosine;
 mod cross_entropy;
 #[cfg(feature = "cuda")]
@@ -44,7 +45,8 @@ pub use activation::{Activation, UnknownActivation};
 pub use adamw::{AdamW, AdamWState};
 pub use allocator::keep_large_temporaries;
 pub use append_rows::append_rows;
-pub use attention::{AttentionBias, AttentionOutput, Scores, attention, scaled_attention};
+pub use attention::{AttentionOutput, Scores, attention, scaled_attention};
+pub use attention_bias::AttentionBias;
 pub use cosine::cosine_distance;
 pub use cross_entropy::{CrossEntropy, IGNORED_LABEL, cross_entropy};
 pub use device::{DeviceError, DeviceSpec, describe, resolve, threads};

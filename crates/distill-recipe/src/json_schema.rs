@@ -329,7 +329,7 @@ mod tests {
     /// Another key of the table without which this one, with this value, says nothing.
     fn companion(table: &str, key: &str, value: &toml::Value) -> &'static str {
         match (table, key) {
-            ("teacher", "labels") => "path = \"p\"\n",
+            ("teacher", "labels" | "text") => "path = \"p\"\n",
             ("teacher", "self_distillation") if value.as_bool() == Some(false) => "path = \"p\"\n",
             ("student", "layers") if value.as_str() == Some("even") => "num_hidden_layers = 1\n",
             ("data", "target" | "target_template") => "prompt = \"p\"\n",

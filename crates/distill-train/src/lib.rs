@@ -27,6 +27,7 @@ mod measure_texts;
 pub mod memory;
 mod merge;
 pub mod more_text;
+pub mod needs;
 mod next_tokens;
 pub mod objectives;
 pub mod optimizer;

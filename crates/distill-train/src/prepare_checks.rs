@@ -2,8 +2,8 @@
 
 use crate::computing::Computing;
 use crate::error::TrainError;
+use crate::needs::{base_model_size, disk_need, memory_need};
 use crate::objectives::{Level, Needs};
-use crate::plan::{base_model_size, disk_need, memory_need};
 use crate::prepare::Shortage;
 use crate::report::ChosenMetric;
 use crate::rows::Rows;
