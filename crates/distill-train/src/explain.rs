@@ -3,7 +3,7 @@
 use crate::checkpoint::write_file;
 use crate::error::TrainError;
 use crate::rows::Rows;
-use crate::writing::Writing;
+use crate::writing::{Writing, in_batches};
 use distill_data::{Layout, RationaleRow, RowEncoder, RowParts};
 use distill_eval::answers::Compare;
 use distill_eval::{Choice, ExplainedAnswer};
@@ -131,7 +131,7 @@ impl Explaining<'_> {
             let all = std::iter::once(start.to_vec()).chain(choices.iter().map(|choice| with(start, choice)));
             continuations.push(all.collect());
         }
-        self.writing.in_batches(&prompts, interrupt, &mut |batch| {
+        in_batches(&prompts, self.writing.batch_size, interrupt, &mut |batch| {
             let chosen: Vec<Vec<u32>> = batch.iter().map(|&at| prompts[at].clone()).collect();
             let given: Vec<Vec<Vec<u32>>> = batch.iter().map(|&at| continuations[at].clone()).collect();
             let mut state = self.writing.rows(model);

@@ -10,7 +10,7 @@ use crate::prepare::Prepared;
 use crate::report::{AnswerReport, Report};
 use crate::rows::Rows;
 use crate::tasks::{Generate, RationaleTask, Seq2SeqTask, Task};
-use crate::writing::Writing;
+use crate::writing::{Writing, prompts_together};
 use distill_data::tokenizer::Tokenizer;
 use distill_data::{Layout, seeded_subset};
 use distill_eval::answers::Compare;
@@ -70,6 +70,8 @@ pub(crate) struct Head {
     config: ModelConfig,
     tokenizer: Tokenizer,
     seed: u64,
+    /// Prompts that are continued at a time.
+    prompts_together: usize,
 }
 
 impl Head {
@@ -100,7 +102,13 @@ impl Head {
             config: config.clone(),
             tokenizer: tokenizer.clone(),
             seed: recipe.seed,
+            prompts_together: prompts_together(&recipe.train),
         }
+    }
+
+    /// The same with another number of prompts at a time.
+    pub(crate) fn with_prompts_together(self, prompts_together: usize) -> Self {
+        Self { prompts_together, ..self }
     }
 
     /// Measures `model`; `progress` hears how many rows are done.
@@ -147,7 +155,7 @@ impl Head {
             config: &self.config,
             tokenizer: &self.tokenizer,
             precision: batching.precision,
-            batch_size: batching.batch_size,
+            batch_size: self.prompts_together,
             max_new_tokens,
             num_beams,
         }

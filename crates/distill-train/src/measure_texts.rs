@@ -107,7 +107,8 @@ pub fn evaluate_texts(
     let examples = maker.of_held_out(TokenizedRows::new(Arc::new(dataset), &rows))?;
     let batching =
         Batching { batch_size: asked.batch_size, pad_token_id: examples.pad_token_id, max_length, precision };
-    let head = Head::new(&task, recipe, &loaded.config, &tokenizer, &[]);
+    let head =
+        Head::new(&task, recipe, &loaded.config, &tokenizer, &[]).with_prompts_together(asked.batch_size);
     let on = Measured { examples: &examples, rows: &rows, use_: Use::Test };
     let mut measuring = |done| observer.event(&Event::Progress { what: "measuring".to_owned(), done, total });
     let never = AtomicBool::new(false);

@@ -8,7 +8,37 @@ use distill_data::tokenizer::Tokenizer;
 use distill_generate::GenerationConfig;
 use distill_models::{Model, ModelConfig};
 use distill_ops::Precision;
+use distill_recipe::TrainTable;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Prompts that are continued together where a recipe does not say by `eval_batch_size`: each token reads all weights, for
+/// however many texts it is.
+const USUAL_BATCH: usize = 16;
+
+/// How many prompts are continued together.
+pub(crate) fn prompts_together(train: &TrainTable) -> usize {
+    train.eval_batch_size.unwrap_or(train.batch_size.max(USUAL_BATCH))
+}
+
+/// Hands the places of prompts to `work`, `batch_size` at a time, those of a length together: the less padding.
+///
+/// # Errors
+/// [`TrainError::Interrupted`], and those of `work`.
+pub(crate) fn in_batches(
+    prompts: &[Vec<u32>],
+    batch_size: usize,
+    interrupt: &AtomicBool,
+    work: &mut dyn FnMut(&[usize]) -> Result<(), TrainError>,
+) -> Result<(), TrainError> {
+    let lengths: Vec<u32> = prompts.iter().map(|prompt| prompt.len() as u32).collect();
+    for batch in sequential_batches(&lengths, batch_size) {
+        if interrupt.load(Ordering::Relaxed) {
+            return Err(TrainError::Interrupted);
+        }
+        work(&batch)?;
+    }
+    Ok(())
+}
 
 /// How prompts are continued: by the likeliest token each time, or by a search with beams.
 #[derive(Clone, Copy)]
@@ -41,7 +71,7 @@ impl Writing<'_> {
         };
         let settings = with_ends(settings, self.config, self.tokenizer);
         let mut texts = vec![String::new(); prompts.len()];
-        self.in_batches(prompts, interrupt, &mut |batch| {
+        in_batches(prompts, self.batch_size, interrupt, &mut |batch| {
             let chosen: Vec<Vec<u32>> = batch.iter().map(|&at| prompts[at].clone()).collect();
             let mut rows = self.rows(model);
             let made = continue_prompts(&mut rows, self.tokenizer, &chosen, 0, &settings, &mut |_, _| {})?;
@@ -52,26 +82,6 @@ impl Writing<'_> {
             Ok(())
         })?;
         Ok(texts)
-    }
-
-    /// Hands the places of prompts to `work`, those of a length together: the less padding.
-    ///
-    /// # Errors
-    /// [`TrainError::Interrupted`], and those of `work`.
-    pub(crate) fn in_batches(
-        &self,
-        prompts: &[Vec<u32>],
-        interrupt: &AtomicBool,
-        work: &mut dyn FnMut(&[usize]) -> Result<(), TrainError>,
-    ) -> Result<(), TrainError> {
-        let lengths: Vec<u32> = prompts.iter().map(|prompt| prompt.len() as u32).collect();
-        for batch in sequential_batches(&lengths, self.batch_size) {
-            if interrupt.load(Ordering::Relaxed) {
-                return Err(TrainError::Interrupted);
-            }
-            work(&batch)?;
-        }
-        Ok(())
     }
 
     /// The model as generation sees it.

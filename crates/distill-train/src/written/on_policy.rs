@@ -68,7 +68,7 @@ impl OnPolicy {
         let model = model.eval_copy();
         // A step that was begun is done: what interrupts a run waits for its end.
         let on = AtomicBool::new(false);
-        let written = self.writing.write(model.as_ref(), &prompts, 0, seed, &on)?;
+        let written = self.writing.write(model.as_ref(), &prompts, 0, seed, &on, &mut |_| {})?;
         let rows = prompts.iter().zip(&written).map(|(prompt, written)| row_of(prompt, written));
         examples.batch_of(&rows.collect::<Vec<_>>())
     }

@@ -90,10 +90,14 @@ impl TeacherTexts<'_> {
                 }
             };
             let (first, seed) = (number * PROMPTS_A_PART, writing.settings.seed);
-            let written = writing.write(model.as_ref(), of_part, first, seed, self.interrupt)?;
+            let mut done = all.len();
+            let mut told = |more: usize| {
+                done += more;
+                observer.event(&Event::Progress { what: what.clone(), done: done as u64, total });
+            };
+            let written = writing.write(model.as_ref(), of_part, first, seed, self.interrupt, &mut told)?;
             parts.write(number, &written)?;
             all.extend(written);
-            observer.event(&Event::Progress { what: what.clone(), done: all.len() as u64, total });
         }
         Ok(all)
     }

@@ -3,14 +3,14 @@
 use crate::error::TrainError;
 use crate::generator::{continue_prompts, rows_of, with_ends};
 use crate::prepare::Prepared;
+use crate::writing::{in_batches, prompts_together};
 use distill_data::marks::learnt;
-use distill_data::sequential_batches;
 use distill_data::tokenizer::Tokenizer;
 use distill_generate::GenerationConfig;
 use distill_models::{Model, ModelConfig, Task};
 use distill_ops::Precision;
 use distill_recipe::WrittenTexts;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// Longest text, in tokens, where nothing is said.
 const USUAL_MAX_NEW_TOKENS: usize = 128;
@@ -53,7 +53,7 @@ impl Writing {
             config: config.clone(),
             tokenizer: prepared.tokenizer.clone(),
             precision: prepared.precision,
-            batch_size: train.eval_batch_size.unwrap_or(train.batch_size),
+            batch_size: prompts_together(train),
             max_length: prepared.recipe.data.max_length,
             settings: with_ends(settings, config, &prepared.tokenizer),
         }
@@ -61,7 +61,7 @@ impl Writing {
 
     /// What `model`, without gradients, appends to each prompt; empty where `max_length` leaves no room.
     ///
-    /// Prompts are numbered from `first_prompt` in the order in which they are taken.
+    /// Prompts are numbered from `first_prompt` in the order in which they are taken; `told` hears how many more are done.
     pub(super) fn write(
         &self,
         model: &dyn Model,
@@ -69,27 +69,27 @@ impl Writing {
         first_prompt: usize,
         seed: u64,
         interrupt: &AtomicBool,
+        told: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<u32>>, TrainError> {
         let mut written = vec![Vec::new(); prompts.len()];
         let with_room: Vec<usize> = (0..prompts.len()).filter(|&at| self.room(&prompts[at]) > 0).collect();
-        let lengths: Vec<u32> = with_room.iter().map(|&at| prompts[at].len() as u32).collect();
+        let open: Vec<Vec<u32>> = with_room.iter().map(|&at| prompts[at].clone()).collect();
         let settings = GenerationConfig { seed, ..self.settings.clone() };
         let mut done = first_prompt;
-        for batch in sequential_batches(&lengths, self.batch_size) {
-            if interrupt.load(Ordering::Relaxed) {
-                return Err(TrainError::Interrupted);
-            }
-            let places: Vec<usize> = batch.iter().map(|&at| with_room[at]).collect();
-            let chosen: Vec<Vec<u32>> = places.iter().map(|&at| prompts[at].clone()).collect();
+        in_batches(&open, self.batch_size, interrupt, &mut |batch| {
+            let chosen: Vec<Vec<u32>> = batch.iter().map(|&at| open[at].clone()).collect();
             let mut rows = rows_of(model, &self.config, self.precision, &self.tokenizer);
             let made =
                 continue_prompts(&mut rows, &self.tokenizer, &chosen, done, &settings, &mut |_, _| {})?;
-            for (at, generated) in places.into_iter().zip(made) {
-                written[at] = generated.token_ids;
-                written[at].truncate(self.room(&prompts[at]));
+            for (&at, generated) in batch.iter().zip(made) {
+                let row = &mut written[with_room[at]];
+                *row = generated.token_ids;
+                row.truncate(self.room(&open[at]));
             }
             done += chosen.len();
-        }
+            told(chosen.len());
+            Ok(())
+        })?;
         Ok(written)
     }
 
