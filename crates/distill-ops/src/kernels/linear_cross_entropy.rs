@@ -8,8 +8,10 @@
 use std::sync::Arc;
 
 use super::cross_entropy::{class_of, row_gradient, row_loss};
+use super::matrix::Matrix;
+use super::packed_right::PackedRight;
 use super::pieces::{each_piece, zeros};
-use super::product::{Activated, Matrix, Onto, PackedRight, add_product, product_packed};
+use super::product::{Activated, Onto, add_product, product_packed};
 use super::reduce::column_sums;
 use crate::cross_entropy::IGNORED_LABEL;
 use crate::linear_cross_entropy::TokenLoss;

@@ -3,8 +3,10 @@
 
 use super::divergence::{row_divergence, row_divergence_of_likeliest};
 use super::linear_cross_entropy::rows_at_once;
+use super::matrix::Matrix;
+use super::packed_right::PackedRight;
 use super::pieces::{each_piece, zeros};
-use super::product::{Activated, Matrix, Onto, PackedRight, add_product, product_packed};
+use super::product::{Activated, Onto, add_product, product_packed};
 use crate::divergence::{Divergence, LikeliestClasses};
 use crate::precision::Precision;
 

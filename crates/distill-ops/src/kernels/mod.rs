@@ -24,8 +24,10 @@ mod embedding;
 mod isa;
 mod linear_cross_entropy;
 mod linear_divergence;
+mod matrix;
 mod micro_kernels;
 mod norm;
+mod packed_right;
 mod packing;
 #[cfg(target_arch = "x86_64")]
 mod packing_avx512;
@@ -55,11 +57,11 @@ pub(crate) use isa::{for_each_isa, mul_add};
 pub(crate) use linear_cross_entropy::{LinearLossArgs, linear_cross_entropy, linear_token_losses};
 #[cfg(feature = "flex")]
 pub(crate) use linear_divergence::{DivergenceArgs, DivergenceSum, LogitRows, TeacherLogits, divergence_sum};
+pub(crate) use matrix::Matrix;
 pub(crate) use norm::{NormInput, layer_norm, layer_norm_backward, rms_norm, rms_norm_backward};
+pub(crate) use packed_right::{PackedRight, with_packed};
 pub(crate) use pieces::zeros;
-pub(crate) use product::{
-    Activated, Matrix, Onto, PackedRight, Term, product, product_packed, product_sum, with_packed,
-};
+pub(crate) use product::{Activated, Onto, Term, product, product_packed, product_sum};
 pub(crate) use random_mask::RandomMask;
 pub(crate) use reduce::{column_sums, scale_all, sum_of_squares};
 pub(crate) use relations::{RelationShape, relation_kl, relation_kl_and_gradient};

@@ -7,9 +7,9 @@
 //! - right operand: `[panel][block][BLOCK words][column of the panel]`.
 
 use super::for_each_isa;
+use super::matrix::Matrix;
 #[cfg(target_arch = "x86_64")]
 use super::packing_avx512;
-use super::product::Matrix;
 use super::{Isa, isa};
 
 /// Words along `k` of one block.

@@ -11,8 +11,8 @@ use std::arch::x86_64::{
 };
 use std::mem::transmute;
 
+use super::matrix::Matrix;
 use super::packing::BLOCK;
-use super::product::Matrix;
 
 /// 16 rows or columns of one block.
 type Square = [__m512i; BLOCK];

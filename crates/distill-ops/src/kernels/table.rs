@@ -7,8 +7,9 @@ use rayon::prelude::*;
 
 use super::attention_decode::dot;
 use super::for_each_isa;
+use super::matrix::Matrix;
 use super::pieces::rows_per_piece;
-use super::product::{Matrix, Onto, uninitialised};
+use super::product::{Onto, uninitialised};
 
 /// `x · tableᵀ` in f32, of `x` and `table` row by row.
 ///
