@@ -172,7 +172,14 @@ fn choices_are_weighed() {
     {
         let folder = folder();
         let keys = format!("choices = \"choices\"\nmode = \"{mode}\"");
-        train(folder.path(), &recipe(architecture, "generate = \"test\"", &keys), &[]).success();
+        let recipe = recipe(architecture, "generate = \"test\"", &keys);
+        let told = train(folder.path(), &recipe, &["--log-format", "json"]).success().stderr;
+        let events = told.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let measured: Vec<Value> =
+            events.filter(|event| event["what"] == "measuring on the test set").collect();
+        let last = measured.last().expect("progress");
+        assert_eq!(last["done"], last["total"], "{architecture}");
+        assert!(measured.iter().all(|event| event["done"].as_u64() <= event["total"].as_u64()));
         let record = read_json(folder.path().join("out/run.json"));
         let validation = &record["metrics"]["validation"];
         assert!(validation["accuracy"].is_number(), "weighed without being written: {validation}");

@@ -59,12 +59,14 @@ impl Explaining<'_> {
         }
         let together = self.table.mode == RationaleMode::SingleTask;
         let weighed = questions.iter().any(|(_, question)| !question.choices.is_empty());
-        let mut done = 0;
+        let writes = together || self.write || !weighed;
+        // Where answers are written and choices weighed a row is done after both.
+        let (mut done, passes) = (0, u64::from(writes) + u64::from(weighed));
         let mut told = |rows: usize| {
             done += rows as u64;
-            progress(done);
+            progress(done / passes);
         };
-        let written = if together || self.write || !weighed {
+        let written = if writes {
             Some(self.writing.texts(model.as_ref(), &prompts, interrupt, &mut told)?)
         } else {
             None
