@@ -26,8 +26,6 @@ pub struct Eval {
     model: ModelArguments,
     #[command(flatten)]
     data: DataArguments,
-    #[command(flatten)]
-    columns: TextColumns,
     /// csv, tsv, jsonl, parquet or text [default: by the extension]
     #[arg(long)]
     format: Option<String>,
@@ -40,6 +38,9 @@ pub struct Eval {
     /// Write the scores to stdout as JSON
     #[arg(long)]
     json: bool,
+    // Last: its heading stands above all that follows.
+    #[command(flatten)]
+    columns: TextColumns,
 }
 
 const EXAMPLES: &str = "\
