@@ -8,6 +8,7 @@ mod albert;
 mod albert_config;
 mod architecture;
 mod atomic;
+mod base_model_config;
 mod bert;
 mod bert_config;
 mod bert_encoder;
@@ -44,7 +45,8 @@ mod weights_file;
 
 pub use adapter_file::{AdapterConfig, is_adapter};
 pub use architecture::{Architecture, TaskKind, find};
-pub use config::{BaseModelConfig, ConfigError, ModelConfig, Sizes, Task};
+pub use base_model_config::{BaseModelConfig, Sizes};
+pub use config::{ConfigError, ModelConfig, Task};
 pub use error::{ModelError, TensorFault};
 pub use inspect::{FileSummary, Inspection, TensorSummary, inspect};
 pub use key_value_cache::KeyValueCache;

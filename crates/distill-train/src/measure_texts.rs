@@ -90,6 +90,10 @@ pub fn evaluate_texts(
     }
     finished.announce(asked.model, observer);
     let loaded = finished.load(config.task.clone(), device)?;
+    let vocab_size = loaded.config.base.vocab_size();
+    if tokenizer.vocab_size() > vocab_size {
+        return Err(TrainError::VocabularyMismatch { tokenizer: tokenizer.vocab_size(), model: vocab_size });
+    }
     let total = Some(rows.len() as u64);
     let scratch = tempfile::tempdir().map_err(TrainError::io(&std::env::temp_dir()))?;
     let mut tokenizing =

@@ -212,8 +212,8 @@ fn without_classifier(model: &str, config: &ModelConfig, error: ModelError) -> T
 
 /// Measures a model on labelled files.
 ///
-/// A line for each row is written to `written_to`, if it is given. Labels are matched by `mapping`, that of the run which made the model; without it by name, and integers count from
-/// 0 or from 1 in the order of the model's labels.
+/// A line for each row is written to `written_to`, if it is given. Labels are matched by `mapping`, that of the run which
+/// made the model; without it by name, and integers count from 0 or from 1 in the order of the model's labels.
 ///
 /// # Errors
 /// Whatever is wrong with the files, or labels that the model does not have.

@@ -103,7 +103,7 @@ impl Eval {
     /// Measures a model that writes texts, or guesses hidden tokens.
     fn texts(&self, kind: TaskKind, context: &Context) -> Result<(), Failure> {
         if self.data.label.is_some() {
-            let message = "`--label` is for classifiers, and this model writes texts";
+            let message = "`--label` is for classifiers, and this model is none";
             let help = "name what it is to write by `--target`, or a recipe by `--recipe`";
             return Err(Failure::input(message).with_help(help));
         }
