@@ -20,6 +20,8 @@ pub(super) struct Operands<'a> {
     pub(super) left: &'a [u32],
     /// One panel: `[blocks][BLOCK][columns]`.
     pub(super) right: &'a [u32],
+    /// Words along the sum; those after them, up to a whole block, are zeros.
+    pub(super) words: usize,
 }
 
 /// A kernel: the size of its tile, what it multiplies, and its code.
@@ -29,11 +31,13 @@ pub(super) struct MicroKernel {
     pub(super) columns: usize,
     pub(super) words: Words,
     code: Code,
+    /// The same for a tile of which only the first half of the columns is wanted, if that is faster.
+    half: Option<Code>,
     /// By rows and neighbouring panels of columns, each counted from one: smaller and wider tiles.
     few_rows: &'static [&'static [Code]],
 }
 
-/// Computes a whole tile: so many blocks of the left and the right operand, what the tile starts from, the bias if it is
+/// Computes a whole tile: so many words of the left and the right operand, what the tile starts from, the bias if it is
 /// that, the result and its stride.
 ///
 /// All of them travel in registers: a structure would be read back while the stores of the tile before are still on their
@@ -53,7 +57,7 @@ impl MicroKernel {
     /// zeros. It computes the same sums.
     pub(super) fn for_rows(self, rows: usize) -> Self {
         match rows.checked_sub(1).and_then(|index| self.few_rows.get(index)) {
-            Some(codes) => Self { rows, code: codes[0], ..self },
+            Some(codes) => Self { rows, code: codes[0], half: None, ..self },
             None => self,
         }
     }
@@ -69,9 +73,16 @@ impl MicroKernel {
     /// blocks of the first panel, then those of the next.
     pub(super) fn for_panels(self, panels: usize) -> Self {
         match self.few_rows.get(self.rows.wrapping_sub(1)) {
-            Some(codes) => Self { columns: panels * self.columns, code: codes[panels - 1], ..self },
+            Some(codes) => {
+                Self { columns: panels * self.columns, code: codes[panels - 1], half: None, ..self }
+            }
             None => self,
         }
+    }
+
+    /// The kernel for a tile whose second half of columns nobody reads; it need not write it.
+    pub(super) fn for_half(self) -> Self {
+        Self { code: self.half.unwrap_or(self.code), ..self }
     }
 
     /// The same code for words that were rounded to bf16 before.
@@ -83,8 +94,9 @@ impl MicroKernel {
     #[inline(always)]
     #[allow(unsafe_code)]
     pub(super) fn tile(&self, operands: Operands<'_>, start: Start<'_>, result: &mut [f32], stride: usize) {
-        let blocks = operands.left.len() / (self.rows * BLOCK);
-        assert!(blocks <= operands.right.len() / (self.columns * BLOCK));
+        let blocks = operands.words.div_ceil(BLOCK);
+        assert!(operands.left.len() >= blocks * self.rows * BLOCK);
+        assert!(operands.right.len() >= blocks * self.columns * BLOCK);
         assert!(stride >= self.columns && result.len() >= (self.rows - 1) * stride + self.columns);
         let (kind, bias) = match start {
             Start::Zero => (StartKind::Zero, std::ptr::null()),
@@ -97,19 +109,19 @@ impl MicroKernel {
         let (left, right) = (operands.left.as_ptr(), operands.right.as_ptr());
         // SAFETY: a kernel is chosen only where the processor has its instructions; all that it reads and writes has
         // just been seen to be inside the slices.
-        unsafe { (self.code)(blocks, left, right, kind, bias, result.as_mut_ptr(), stride) }
+        unsafe { (self.code)(operands.words, left, right, kind, bias, result.as_mut_ptr(), stride) }
     }
 }
 
 /// The slow, obvious kernel; the one of processors without vectors that we know.
 pub(super) const PORTABLE: MicroKernel =
-    MicroKernel { rows: 4, columns: 16, words: Words::F32, code: portable_tile, few_rows: &[] };
+    MicroKernel { rows: 4, columns: 16, words: Words::F32, code: portable_tile, half: None, few_rows: &[] };
 
 /// # Safety
 /// As [`MicroKernel::tile`] promises.
 #[allow(unsafe_code)]
 unsafe fn portable_tile(
-    blocks: usize,
+    words: usize,
     left: *const u32,
     right: *const u32,
     start: StartKind,
@@ -117,6 +129,7 @@ unsafe fn portable_tile(
     result: *mut f32,
     stride: usize,
 ) {
+    let blocks = words.div_ceil(BLOCK);
     // SAFETY: the caller's promises; a null bias is not looked at.
     let (left, right, result) = unsafe {
         (
@@ -134,9 +147,9 @@ unsafe fn portable_tile(
             StartKind::Bias => sums.copy_from_slice(unsafe { std::slice::from_raw_parts(bias, 16) }),
         }
     }
-    for (left, right) in left.as_chunks::<{ 4 * BLOCK }>().0.iter().zip(right.as_chunks::<{ 16 * BLOCK }>().0)
-    {
-        for word in 0..BLOCK {
+    let both = left.as_chunks::<{ 4 * BLOCK }>().0.iter().zip(right.as_chunks::<{ 16 * BLOCK }>().0);
+    for ((left, right), before) in both.zip((0..words).step_by(BLOCK)) {
+        for word in 0..BLOCK.min(words - before) {
             for (row, sums) in sums.iter_mut().enumerate() {
                 let a = f32::from_bits(left[row * BLOCK + word]);
                 for (column, sum) in sums.iter_mut().enumerate() {
@@ -161,6 +174,7 @@ mod x86 {
         _mm256_storeu_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
         _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
     };
+    use std::array;
     use std::mem::transmute;
 
     use super::{BLOCK, MicroKernel, StartKind, Words};
@@ -177,18 +191,18 @@ mod x86 {
         ($tile:ident) => {
             &[
                 &[
-                    $tile::<1, 1>,
-                    $tile::<1, 2>,
-                    $tile::<1, 3>,
-                    $tile::<1, 4>,
-                    $tile::<1, 5>,
-                    $tile::<1, 6>,
-                    $tile::<1, 7>,
-                    $tile::<1, 8>,
+                    $tile::<1, 1, 2>,
+                    $tile::<1, 2, 2>,
+                    $tile::<1, 3, 2>,
+                    $tile::<1, 4, 2>,
+                    $tile::<1, 5, 2>,
+                    $tile::<1, 6, 2>,
+                    $tile::<1, 7, 2>,
+                    $tile::<1, 8, 2>,
                 ],
-                &[$tile::<2, 1>, $tile::<2, 2>, $tile::<2, 3>, $tile::<2, 4>],
-                &[$tile::<3, 1>, $tile::<3, 2>, $tile::<3, 3>, $tile::<3, 4>],
-                &[$tile::<4, 1>, $tile::<4, 2>, $tile::<4, 3>],
+                &[$tile::<2, 1, 2>, $tile::<2, 2, 2>, $tile::<2, 3, 2>, $tile::<2, 4, 2>],
+                &[$tile::<3, 1, 2>, $tile::<3, 2, 2>, $tile::<3, 3, 2>, $tile::<3, 4, 2>],
+                &[$tile::<4, 1, 2>, $tile::<4, 2, 2>, $tile::<4, 3, 2>],
             ]
         };
     }
@@ -198,7 +212,8 @@ mod x86 {
         rows: ROWS,
         columns: COLUMNS,
         words: Words::F32,
-        code: avx512_f32_tile::<ROWS, 1>,
+        code: avx512_f32_tile::<ROWS, 1, 2>,
+        half: Some(avx512_f32_tile::<ROWS, 1, 1>),
         few_rows: few_rows!(avx512_f32_tile),
     };
 
@@ -207,7 +222,8 @@ mod x86 {
         rows: ROWS,
         columns: COLUMNS,
         words: Words::Pairs,
-        code: avx512_bf16_tile::<ROWS, 1>,
+        code: avx512_bf16_tile::<ROWS, 1, 2>,
+        half: Some(avx512_bf16_tile::<ROWS, 1, 1>),
         few_rows: few_rows!(avx512_bf16_tile),
     };
 
@@ -217,17 +233,18 @@ mod x86 {
         columns: COLUMNS_AVX2,
         words: Words::F32,
         code: avx2_tile::<ROWS_AVX2>,
+        half: None,
         few_rows: &[&[avx2_tile::<1>], &[avx2_tile::<2>], &[avx2_tile::<3>], &[avx2_tile::<4>]],
     };
 
     /// Four tiles of 16 x 16, two of either operand.
     pub(in super::super) const AMX: MicroKernel =
-        MicroKernel { rows: 32, columns: 32, words: Words::Pairs, code: amx_tile, few_rows: &[] };
+        MicroKernel { rows: 32, columns: 32, words: Words::Pairs, code: amx_tile, half: None, few_rows: &[] };
 
     /// # Safety
     /// AMX is usable, and as [`MicroKernel::tile`] promises.
     unsafe fn amx_tile(
-        blocks: usize,
+        words: usize,
         left: *const u32,
         right: *const u32,
         start: StartKind,
@@ -244,7 +261,7 @@ mod x86 {
                     StartKind::Bias => result.add(row * stride).copy_from_nonoverlapping(bias, 32),
                 }
             }
-            amx::add_tile(blocks, left, right, result, stride);
+            amx::add_tile(words.div_ceil(BLOCK), left, right, result, stride);
         }
     }
 
@@ -253,8 +270,8 @@ mod x86 {
             /// # Safety
             /// The processor has the features, and as [`MicroKernel::tile`] promises.
             #[target_feature(enable = $features)]
-            unsafe fn $name<const ROWS: usize, const PANELS: usize>(
-                blocks: usize,
+            unsafe fn $name<const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
+                words: usize,
                 mut a: *const u32,
                 mut b: *const u32,
                 start: StartKind,
@@ -262,10 +279,10 @@ mod x86 {
                 result: *mut f32,
                 stride: usize,
             ) {
-                // SAFETY: the caller promises that `blocks` blocks of either operand, the bias and the tile of the
-                // result are there; loads and stores need no alignment.
+                // SAFETY: the caller promises that whole blocks of `words` words of either operand, the bias and the
+                // tile of the result are there; loads and stores need no alignment.
                 unsafe {
-                    let mut sums = [[[_mm512_setzero_ps(); 2]; PANELS]; ROWS];
+                    let mut sums = [[[_mm512_setzero_ps(); VECTORS]; PANELS]; ROWS];
                     for (row, sums) in sums.iter_mut().enumerate() {
                         for (panel, sums) in sums.iter_mut().enumerate() {
                             let from = match start {
@@ -273,15 +290,16 @@ mod x86 {
                                 StartKind::Result => result.add(row * stride + panel * COLUMNS),
                                 StartKind::Bias => bias.add(panel * COLUMNS),
                             };
-                            *sums = [0, 16].map(|column| _mm512_loadu_ps(from.add(column)));
+                            *sums = array::from_fn(|vector| _mm512_loadu_ps(from.add(16 * vector)));
                         }
                     }
-                    let panel_words = blocks * COLUMNS * BLOCK;
-                    for _ in 0..blocks {
-                        for word in 0..BLOCK {
+                    let panel_words = words.next_multiple_of(BLOCK) * COLUMNS;
+                    for before in (0..words).step_by(BLOCK) {
+                        for word in 0..BLOCK.min(words - before) {
                             for panel in 0..PANELS {
                                 let b = b.add(panel * panel_words + word * COLUMNS);
-                                let right = [0, 16].map(|c| _mm512_loadu_si512(b.add(c).cast()));
+                                let right: [__m512i; VECTORS] =
+                                    array::from_fn(|vector| _mm512_loadu_si512(b.add(16 * vector).cast()));
                                 for (row, sums) in sums.iter_mut().enumerate() {
                                     let left =
                                         _mm512_set1_epi32(a.add(row * BLOCK + word).cast::<i32>().read());
@@ -298,8 +316,8 @@ mod x86 {
                     for (row, sums) in sums.iter().enumerate() {
                         for (panel, sums) in sums.iter().enumerate() {
                             let to = result.add(row * stride + panel * COLUMNS);
-                            for (column, sum) in [0, 16].into_iter().zip(sums) {
-                                _mm512_storeu_ps(to.add(column), *sum);
+                            for (vector, sum) in sums.iter().enumerate() {
+                                _mm512_storeu_ps(to.add(16 * vector), *sum);
                             }
                         }
                     }
@@ -318,7 +336,7 @@ mod x86 {
     /// The processor has AVX2 and FMA, and as [`MicroKernel::tile`] promises.
     #[target_feature(enable = "avx2,fma")]
     unsafe fn avx2_tile<const ROWS: usize>(
-        blocks: usize,
+        words: usize,
         left: *const u32,
         right: *const u32,
         start: StartKind,
@@ -327,8 +345,8 @@ mod x86 {
         stride: usize,
     ) {
         let (mut a, mut b) = (left.cast::<f32>(), right.cast::<f32>());
-        // SAFETY: the caller promises that `blocks` blocks of either operand, the bias and the tile of the result are
-        // there; loads and stores need no alignment; any 32 bits are an f32.
+        // SAFETY: the caller promises that whole blocks of `words` words of either operand, the bias and the tile of the
+        // result are there; loads and stores need no alignment; any 32 bits are an f32.
         unsafe {
             let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
             match start {
@@ -342,8 +360,8 @@ mod x86 {
                     sums = [[0, 8].map(|column| _mm256_loadu_ps(bias.add(column))); ROWS];
                 }
             }
-            for _ in 0..blocks {
-                for word in 0..BLOCK {
+            for before in (0..words).step_by(BLOCK) {
+                for word in 0..BLOCK.min(words - before) {
                     let right = [0, 8].map(|column| _mm256_loadu_ps(b.add(word * COLUMNS_AVX2 + column)));
                     for (row, sums) in sums.iter_mut().enumerate() {
                         let left = _mm256_set1_ps(*a.add(row * BLOCK + word));

@@ -35,6 +35,14 @@ impl Words {
         }
     }
 
+    /// How many words `k` elements fill.
+    pub(crate) fn words(self, k: usize) -> usize {
+        match self {
+            Self::F32 | Self::Rounded => k,
+            Self::Pairs => k.div_ceil(2),
+        }
+    }
+
     /// How many blocks `k` elements fill.
     pub(crate) fn blocks(self, k: usize) -> usize {
         k.div_ceil(self.block_elements())

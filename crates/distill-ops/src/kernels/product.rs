@@ -369,6 +369,7 @@ impl Work<'_> {
         // Several panels come with all of their blocks.
         let end = right.len() - (self.blocks() - blocks.end) * block_words;
         let right = &right[blocks.start * block_words..end];
+        let words = self.kernel.words.words(self.a.columns).min(blocks.end * BLOCK) - blocks.start * BLOCK;
         let inside = blocks.start * kernel.rows * BLOCK..blocks.end * kernel.rows * BLOCK;
         let first_column = panel * self.kernel.columns;
         let live = kernel.columns.min(stride - at).min(self.b.columns - first_column);
@@ -384,7 +385,7 @@ impl Work<'_> {
         };
         for (tile, result) in result.chunks_mut(kernel.rows * stride).enumerate() {
             let left = &left[tile * left_words..(tile + 1) * left_words];
-            let operands = Operands { left: &left[inside.clone()], right };
+            let operands = Operands { left: &left[inside.clone()], right, words };
             let rows = result.len() / stride;
             if rows == kernel.rows && at + kernel.columns <= stride {
                 kernel.tile(operands, start, &mut result[at..], stride);
@@ -417,6 +418,7 @@ fn edge(kernel: MicroKernel, operands: Operands<'_>, start: Start<'_>, result: &
             aside[..live].copy_from_slice(&row[at..at + live]);
         }
     }
+    let kernel = if 2 * live <= kernel.columns { kernel.for_half() } else { kernel };
     kernel.tile(operands, start, aside, kernel.columns);
     for (row, aside) in result.chunks_mut(stride).zip(aside.chunks(kernel.columns)).take(rows) {
         row[at..at + live].copy_from_slice(&aside[..live]);
