@@ -88,8 +88,8 @@ fn a_killed_run_with_a_live_teacher_and_a_projection_ends_with_the_same_bytes() 
     assert_resumes(&recipe, folder.path(), &["--set", "train.dtype=auto"]);
     // The projection is learned and saved, and not exported.
     let checkpoint = folder.path().join("student/checkpoints/step-00000036");
-    assert!(checkpoint.join("projection.safetensors").is_file());
-    assert!(!folder.path().join("student/projection.safetensors").exists());
+    assert!(checkpoint.join("beside.safetensors").is_file());
+    assert!(!folder.path().join("student/beside.safetensors").exists());
 }
 
 #[test]

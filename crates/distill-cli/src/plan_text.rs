@@ -55,6 +55,9 @@ fn render(plan: &PlanReport, paint: Paint, width: usize) -> String {
     let mut facts = Facts::new(paint);
     facts.add("run", plan.name.clone());
     facts.add("task", plan.task.clone());
+    if let Some(beside) = &plan.task_beside {
+        facts.add("", beside.clone());
+    }
     facts.add("model", format!("{} ({})", plan.model.source, plan.model.architecture));
     let parameters = (plan.model.parameters, plan.model.trainable_parameters);
     facts.add(
@@ -243,6 +246,7 @@ mod tests {
             test: 20,
         };
         PlanReport {
+            task_beside: None,
             name: "tickets".to_owned(),
             output_dir: "checkpoints/tickets".to_owned(),
             computing: Computing {

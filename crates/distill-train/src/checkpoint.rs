@@ -4,8 +4,8 @@
 //! the optimiser's moments, the state of the loop and the SHA-256 of each file. It is written under another name,
 //! synced and renamed, so that a kill leaves either the old folders or the new one.
 
+use crate::beside::Beside;
 use crate::error::TrainError;
-use crate::objectives::Projection;
 use crate::optimizer::Optimizer;
 use crate::report::Report;
 use burn::tensor::{Tensor, TensorData};
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 const STATE_FILE: &str = "state.json";
 /// What is learned beside the model and not exported.
-const PROJECTION_FILE: &str = "projection.safetensors";
+const BESIDE_FILE: &str = "beside.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const CHECKSUM_FILE: &str = "checksums.json";
 const STEP_PREFIX: &str = "step-";
@@ -128,7 +128,7 @@ pub struct Checkpoint {
     pub fingerprint: serde_json::Value,
     optimizer_steps: IndexMap<String, u64>,
     moments: TensorFileContent,
-    projection: Option<TensorFileContent>,
+    beside: Option<TensorFileContent>,
 }
 
 impl Checkpoint {
@@ -140,20 +140,22 @@ impl Checkpoint {
         optimizer.import(self.moments, &self.optimizer_steps, device)
     }
 
-    /// Puts the learned projection's numbers into `projection`.
+    /// Puts the numbers of what was learnt beside the model into `beside`.
     ///
     /// # Errors
     /// [`TrainError::Checkpoint`] if they are missing or of another shape.
-    pub fn restore_projection(&mut self, projection: &mut Projection) -> Result<(), TrainError> {
-        let mut content =
-            self.projection.take().ok_or_else(|| TrainError::checkpoint_without(PROJECTION_FILE))?;
-        for (name, shape) in projection.parameters() {
+    pub fn restore_beside(&mut self, beside: &mut Beside) -> Result<(), TrainError> {
+        if beside.is_empty() {
+            return Ok(());
+        }
+        let mut content = self.beside.take().ok_or_else(|| TrainError::checkpoint_without(BESIDE_FILE))?;
+        for (name, shape) in beside.parameters() {
             let found = content.tensors.get(&name).map(|(shape, _)| shape.clone());
             if found.as_ref() != Some(&shape) {
                 return Err(TrainError::checkpoint_without(&name));
             }
         }
-        projection.update(&mut |name, old| match content.tensors.remove(name) {
+        beside.update(&mut |name, old| match content.tensors.remove(name) {
             Some((_, values)) => {
                 let length = values.len();
                 Tensor::from_data(TensorData::new(values, [length]), &old.device())
@@ -187,7 +189,7 @@ impl CheckpointStore {
         state: &LoopState,
         fingerprint: &serde_json::Value,
         optimizer: &Optimizer,
-        projection: Option<&Projection>,
+        beside: &Beside,
         keep: Option<usize>,
         save_model: &dyn Fn(&Path) -> Result<(), TrainError>,
     ) -> Result<PathBuf, TrainError> {
@@ -199,8 +201,8 @@ impl CheckpointStore {
         let path = self.write(&step_name(STEP_PREFIX, state.step), &|folder| {
             save_model(folder)?;
             write_safetensors(&folder.join(OPTIMIZER_FILE), optimizer.export(), &BTreeMap::new())?;
-            if let Some(projection) = projection {
-                write_safetensors(&folder.join(PROJECTION_FILE), projection.to_host(), &BTreeMap::new())?;
+            if !beside.is_empty() {
+                write_safetensors(&folder.join(BESIDE_FILE), beside.to_host(), &BTreeMap::new())?;
             }
             write_json(&folder.join(STATE_FILE), &saved)
         })?;
@@ -316,15 +318,15 @@ fn read(path: &Path) -> Result<Checkpoint, TrainError> {
     verify(path)?;
     let saved: SavedState = read_json(&path.join(STATE_FILE))?;
     let moments = read_safetensors(&path.join(OPTIMIZER_FILE))?;
-    let projection = path.join(PROJECTION_FILE);
-    let projection = projection.exists().then(|| read_safetensors(&projection)).transpose()?;
+    let beside = path.join(BESIDE_FILE);
+    let beside = beside.exists().then(|| read_safetensors(&beside)).transpose()?;
     Ok(Checkpoint {
         path: path.to_owned(),
         state: saved.state,
         fingerprint: saved.fingerprint,
         optimizer_steps: saved.optimizer_steps,
         moments,
-        projection,
+        beside,
     })
 }
 

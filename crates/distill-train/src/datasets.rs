@@ -40,7 +40,7 @@ pub fn tokenize(
     })
 }
 
-/// The tokens of some rows by another tokeniser than the student's.
+/// The tokens of rows that are read besides, as `what` calls them.
 ///
 /// # Errors
 /// As [`tokenize`].
@@ -49,10 +49,11 @@ pub fn tokenize_by(
     parts: &[&Rows],
     max_length: usize,
     cache: &Path,
+    what: &str,
     observer: &mut dyn Observer,
 ) -> Result<TokenizedRows, TrainError> {
     let mut tokens = Tokens { tokenizer, max_length, cache, done: Vec::new(), observer };
-    tokens.of(parts, "the teacher's")
+    tokens.of(parts, what)
 }
 
 /// One tokeniser at work on sources that several data sets may share.

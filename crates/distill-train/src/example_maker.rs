@@ -112,13 +112,22 @@ pub(crate) fn masking_of(
     seed: u64,
 ) -> Result<Option<Masking>, TrainError> {
     let Task::MaskedLanguageModeling(task) = task else { return Ok(None) };
-    match Masking::new(tokenizer, task.mlm_probability, seed) {
-        Some(masking) => Ok(Some(masking)),
-        None => Err(TrainError::Unusable {
-            message: "the tokenizer has no mask token, and this task hides tokens".to_owned(),
-            help: "take a tokenizer with a mask token, such as that of a BERT model".to_owned(),
-        }),
-    }
+    masking_with(tokenizer, task.mlm_probability, seed).map(Some)
+}
+
+/// What hides this part of the tokens.
+///
+/// # Errors
+/// [`TrainError::Unusable`] if the tokenizer has no mask token.
+pub(crate) fn masking_with(
+    tokenizer: &Tokenizer,
+    mlm_probability: f64,
+    seed: u64,
+) -> Result<Masking, TrainError> {
+    Masking::new(tokenizer, mlm_probability, seed).ok_or_else(|| TrainError::Unusable {
+        message: "the tokenizer has no mask token, and this task hides tokens".to_owned(),
+        help: "take a tokenizer with a mask token, such as that of a BERT model".to_owned(),
+    })
 }
 
 /// Which pairs of rationale rows are read.

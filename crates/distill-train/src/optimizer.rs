@@ -1,7 +1,7 @@
 //! AdamW over the named parameters of a model, with a group for each and a state that can be saved.
 
+use crate::beside::Beside;
 use crate::error::TrainError;
-use crate::objectives::Projection;
 use crate::parameter_groups::{GroupRules, ParameterGroup};
 use burn::tensor::{Device, Tensor, TensorData};
 use distill_models::{Model, ParameterInfo, TensorFileContent};
@@ -22,10 +22,9 @@ pub struct Optimizer {
 
 impl Optimizer {
     /// An optimiser for the parameters of `model` and of what is learned beside it, with nothing remembered.
-    pub fn new(adamw: AdamW, rules: &GroupRules, model: &dyn Model, projection: Option<&Projection>) -> Self {
+    pub fn new(adamw: AdamW, rules: &GroupRules, model: &dyn Model, beside: &Beside) -> Self {
         let group = |parameter: &ParameterInfo| rules.group(parameter, model.layer_of(&parameter.name));
-        let beside = projection.into_iter().flat_map(Projection::parameters);
-        let beside = beside.map(|(name, shape)| ParameterInfo { name, shape });
+        let beside = beside.parameters().into_iter().map(|(name, shape)| ParameterInfo { name, shape });
         let parameters = model.parameters().into_iter().chain(beside);
         let groups = parameters.map(|parameter| (parameter.name.clone(), group(&parameter))).collect();
         Self { adamw, groups, states: IndexMap::new() }
@@ -35,7 +34,7 @@ impl Optimizer {
     pub fn step(
         &mut self,
         model: &mut dyn Model,
-        projection: Option<&mut Projection>,
+        beside: &mut Beside,
         mut gradients: Gradients,
         learning_rate: f64,
         grad_scale: f64,
@@ -51,9 +50,7 @@ impl Optimizer {
             value
         };
         model.update(&mut |parameter, value| update(&parameter.name, value));
-        if let Some(projection) = projection {
-            projection.update(&mut update);
-        }
+        beside.update(&mut update);
     }
 
     /// The moments of every parameter, flat, with their names: `exp_avg.NAME` and `exp_avg_sq.NAME`.

@@ -8,7 +8,7 @@ use crate::needs::{FLOAT, ModelSize, Need, base_model_size, disk_need, memory_ne
 use crate::objectives::{Level, LossConfig};
 use crate::prepare::{Prepared, Shortage, prepare};
 use crate::rows;
-use crate::tasks::Task;
+use crate::tasks::{MaskedLmBeside, Task};
 use crate::teacher::PreparedTeacher;
 use crate::written::{cache_top_k, on_policy, teacher_texts};
 use distill_data::{LabelMap, TokenStats, label_counts};
@@ -27,6 +27,9 @@ pub struct PlanReport {
     pub computing: Computing,
     /// Kind of task.
     pub task: String,
+    /// What is learnt beside it, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_beside: Option<String>,
     /// Rows of each label.
     pub labels: Vec<LabelCount>,
     /// How the values of the label column became ids.
@@ -338,6 +341,10 @@ fn plan_of(prepared: &Prepared, datasets: &Datasets) -> Result<PlanReport, Train
         output_dir: recipe.output_dir.display().to_string(),
         computing: prepared.computing.clone(),
         task: recipe.task.name.clone(),
+        task_beside: match &prepared.task {
+            Task::Classification(task) => task.masked_lm.as_ref().map(MaskedLmBeside::describe),
+            _ => None,
+        },
         labels: labels.collect(),
         label_mapping: prepared.labels.as_ref().map(LabelMap::describe).unwrap_or_default(),
         rows: row_counts(prepared),

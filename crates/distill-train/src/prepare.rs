@@ -1,25 +1,27 @@
 //! From a recipe to everything that a run works with, read and checked; nothing is written.
 
+use crate::beside::Beside;
 use crate::computing::{Computing, precision_for};
 use crate::error::TrainError;
-use crate::events::{Event, Observer};
-use crate::example_maker::{ExampleMaker, masking_of, pad_token_id};
+use crate::events::{Event, Observer, Silent};
+use crate::example_maker::{ExampleMaker, masking_of, masking_with, pad_token_id};
 use crate::examples::Examples;
 use crate::label_order::{label_order, reorder_head};
+use crate::masked_text::MaskedLmTwin;
 use crate::more_text::check_namer;
 use crate::objectives::{Level, LossConfig, Losses, Pair, Projection, Unfit, reads_teacher_logits};
 use crate::parameter_groups::GroupRules;
 use crate::prepare_checks::{
-    check_adapters, check_answered, check_fit, check_needs, check_not_its_own_output, check_rows,
-    check_teachers, check_teachers_text, check_texts_of_its_own,
+    check_adapters, check_answered, check_fit, check_masked_text, check_needs, check_not_its_own_output,
+    check_rows, check_teachers, check_teachers_text, check_texts_of_its_own,
 };
-use crate::read_data::{read_data, read_for_teacher};
+use crate::read_data::{read_data, read_other_columns};
 use crate::read_model::{model_folder, read_config, read_model};
 use crate::recipe_checks::{losses_of, metric_of, task_of, validate};
 use crate::record::DataFile;
 use crate::report::ChosenMetric;
 use crate::rows::{Rows, Source, TokenizedRows};
-use crate::tasks::Task;
+use crate::tasks::{ClassificationTask, Task};
 use crate::teacher::{PreparedTeacher, prepare_teachers};
 use crate::written::check as check_written;
 use burn::tensor::Device;
@@ -27,7 +29,9 @@ use distill_data::tokenizer::{Tokenizer, TokenizerKind, TrainConfig};
 use distill_data::{LabelMap, Layout, Masking};
 use distill_models::{Loaded, ModelConfig, StudentReport, Task as ModelTask, TaskKind, find};
 use distill_ops::{DeviceSpec, Precision, resolve};
-use distill_recipe::{Faults, FromTeacher, ModelTable, Recipe, TeacherTable, TokenizerTraining};
+use distill_recipe::{
+    Column, Faults, FromTeacher, ModelTable, OneOrMany, Recipe, TeacherTable, TokenizerTraining,
+};
 use regex::Regex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,6 +47,16 @@ pub enum Shortage {
 
 /// Sources, each with the one that is read in its place.
 pub type ReadInstead = Vec<(Arc<Source>, Arc<Source>)>;
+
+/// Texts of which hidden tokens are guessed beside the labels.
+pub struct MaskedSources {
+    /// The training rows' sources, each with its texts.
+    pub read: ReadInstead,
+    /// Hides tokens.
+    pub masking: Masking,
+    /// Factor on the loss.
+    pub weight: f64,
+}
 
 /// Everything that a run works with.
 pub struct Prepared {
@@ -86,8 +100,10 @@ pub struct Prepared {
     pub read_by_teacher: ReadInstead,
     /// The teachers; none for a model that learns alone.
     pub teachers: Vec<PreparedTeacher>,
-    /// The learned projection, where a loss needs one.
-    pub projection: Option<Projection>,
+    /// What is learnt beside the model: a projection, a second head.
+    pub beside: Beside,
+    /// The texts of which hidden tokens are guessed beside the labels, if any are.
+    pub masked_text: Option<MaskedSources>,
     /// What the student took from its teacher, where it is made of it.
     pub student: Option<StudentReport>,
     /// Hides tokens, for a language model.
@@ -177,7 +193,22 @@ pub fn prepare(
     check_answered(recipe, &task, metric)?;
     let mut taught: Vec<&Rows> = std::iter::once(&data.train).chain(&data.transfer).collect();
     taught.extend(data.validation.iter().filter(|_| matches!(metric, ChosenMetric::Objective)));
-    let read_by_teacher = sources_of_teacher(recipe, &taught, observer)?;
+    let columns = recipe.teacher.as_ref().and_then(|teacher| teacher.text.as_ref());
+    let read_by_teacher = by_other_columns(columns, &taught, "reading what the teacher reads", observer)?;
+    let (masked_text, masked_lm) = match &task {
+        Task::Classification(ClassificationTask { masked_lm: Some(wanted), .. }) => {
+            check_masked_text(recipe, loaded.config.architecture.tasks)?;
+            let parts: Vec<&Rows> = std::iter::once(&data.train).chain(&data.transfer).collect();
+            let what = "reading the texts of `masked_lm`";
+            let read = by_other_columns(Some(&wanted.text), &parts, what, observer)?;
+            let masking = masking_with(&tokenizer, wanted.mlm_probability, recipe.seed)?;
+            let (model, folder) = (ModelTask::MaskedLm, folder.as_deref());
+            let (twin, _) = read_model(recipe, folder, &tokenizer, model, &device, &mut Silent)?;
+            let twin = MaskedLmTwin::new(twin.model, loaded.model.as_ref(), &rules);
+            (Some(MaskedSources { read, masking, weight: wanted.weight }), Some(twin))
+        }
+        _ => (None, None),
+    };
     let (mut warnings, mut notes) = (data.warnings, data.notes);
     warnings.extend(short);
     warnings.extend(computing.warning());
@@ -186,6 +217,9 @@ pub fn prepare(
         let list = new[..shown].iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         notes.push(format!("new in the student, not the teacher's: {list}{more}"));
+    }
+    if let Task::Classification(ClassificationTask { masked_lm: Some(wanted), .. }) = &task {
+        notes.push(wanted.describe());
     }
     for pattern in rules.unmatched_patterns(loaded.model.as_ref()) {
         warnings.push(format!("`freeze` pattern `{pattern}` matches no parameter of the model"));
@@ -220,7 +254,8 @@ pub fn prepare(
         loss_configs,
         read_by_teacher,
         teachers,
-        projection,
+        beside: Beside { projection, masked_lm },
+        masked_text,
         student,
         masking,
         notes,
@@ -262,24 +297,29 @@ fn uses_transfer(configs: &[LossConfig]) -> bool {
     configs.iter().any(|config| config.kind != "hard_labels")
 }
 
-/// What the teachers read in place of the sources of these rows; nothing where they read the student's columns.
-fn sources_of_teacher(
-    recipe: &Recipe,
+/// The sources of these rows read by other columns; nothing without any.
+fn by_other_columns(
+    columns: Option<&OneOrMany<Column>>,
     rows: &[&Rows],
+    what: &str,
     observer: &mut dyn Observer,
 ) -> Result<ReadInstead, TrainError> {
     let mut found = ReadInstead::new();
-    let Some(columns) = recipe.teacher.as_ref().and_then(|teacher| teacher.text.as_ref()) else {
-        return Ok(found);
-    };
+    let Some(columns) = columns else { return Ok(found) };
     for rows in rows {
         // Training and validation rows are often parts of one source, which is read once.
         if !found.iter().any(|(source, _)| Arc::ptr_eq(source, &rows.source)) {
-            let source = read_for_teacher(&rows.source, columns, observer)?;
+            let source = read_other_columns(&rows.source, columns, what, observer)?;
             found.push((rows.source.clone(), Arc::new(source)));
         }
     }
     Ok(found)
+}
+
+/// The same rows of the source that is read in place of theirs.
+fn read_instead(sources: &ReadInstead, rows: &Rows) -> Option<Rows> {
+    let (_, source) = sources.iter().find(|(source, _)| Arc::ptr_eq(source, &rows.source))?;
+    Some(Rows { source: source.clone(), rows: rows.rows.clone() })
 }
 
 /// The folder of the teacher that a student is made of.
@@ -426,9 +466,14 @@ impl Prepared {
 
     /// These rows as the teachers read them, where they read other columns.
     pub(crate) fn for_teacher(&self, rows: &Rows) -> Option<Rows> {
-        let (_, source) =
-            self.read_by_teacher.iter().find(|(source, _)| Arc::ptr_eq(source, &rows.source))?;
-        Some(Rows { source: source.clone(), rows: rows.rows.clone() })
+        read_instead(&self.read_by_teacher, rows)
+    }
+
+    /// The training rows as `masked_lm` reads them; nothing without it.
+    pub(crate) fn masked_parts(&self) -> Option<(&MaskedSources, Vec<Rows>)> {
+        let masked = self.masked_text.as_ref()?;
+        let parts = self.training_parts();
+        Some((masked, parts.into_iter().filter_map(|rows| read_instead(&masked.read, rows)).collect()))
     }
 
     /// How many rows there are to learn from.

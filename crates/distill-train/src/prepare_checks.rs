@@ -11,7 +11,7 @@ use crate::tasks::{Generate, Task};
 use crate::teacher::PreparedTeacher;
 use distill_data::tokenizer::Tokenizer;
 use distill_data::{RowEncoder, RowKind};
-use distill_models::{BaseModelConfig, is_adapter};
+use distill_models::{BaseModelConfig, TaskKind, is_adapter};
 use distill_recipe::{ModelTable, Recipe, STAGE_FOLDER, TeacherTable};
 use std::path::{Path, PathBuf};
 
@@ -72,6 +72,28 @@ pub(crate) fn check_teachers_text(recipe: &Recipe, level: Level, needs: Needs) -
         return Ok(());
     };
     Err(recipe.faults(vec![recipe.fault_at("teacher.text", message, Some(help.to_owned()))]).into())
+}
+
+/// Refuses a masked language model beside a classifier where it cannot be had.
+///
+/// `tasks` are those of the architecture.
+pub(crate) fn check_masked_text(recipe: &Recipe, tasks: &[TaskKind]) -> Result<(), TrainError> {
+    let (message, help) = if !tasks.contains(&TaskKind::MaskedLm) {
+        ("this architecture has no head that guesses hidden tokens", "remove `masked_lm`, or take an encoder")
+    } else if recipe.lora.is_some() {
+        (
+            "adapters leave the encoder as it is, and `masked_lm` is for one that learns",
+            "remove `[lora]`, or `masked_lm`",
+        )
+    } else if recipe.augment.is_some() {
+        (
+            "changed copies of `[augment]` have the task's text alone, and `masked_lm` reads other columns",
+            "remove `[augment]`, or `masked_lm`",
+        )
+    } else {
+        return Ok(());
+    };
+    Err(recipe.faults(vec![recipe.fault_at("task.masked_lm", message, Some(help.to_owned()))]).into())
 }
 
 /// Whether every teacher can read what the student reads.

@@ -340,18 +340,19 @@ pub(crate) fn read_held_out(
     Reading { recipe, task, layout }.source(sources, None, "test", &mut Vec::new(), observer)
 }
 
-/// The same rows as the teachers read them, by the columns that `text` in `[teacher]` names.
+/// The same rows by other columns, such as those that `text` in `[teacher]` names.
 ///
 /// # Errors
 /// [`TrainError::Data`] if the files have no such columns.
-pub(crate) fn read_for_teacher(
+pub(crate) fn read_other_columns(
     source: &Source,
     columns: &[distill_recipe::Column],
+    what: &str,
     observer: &mut dyn Observer,
 ) -> Result<Source, TrainError> {
     let text = columns.iter().map(column_of).collect();
     let spec = DataSpec { text, label: None, ..source.spec.clone() };
-    let what = "reading what the teacher reads".to_owned();
+    let what = what.to_owned();
     observer.event(&Event::Stage { message: what.clone() });
     let mut progress = |done| observer.event(&Event::Progress { what: what.clone(), done, total: None });
     let scan = scan_texts(&spec, &mut progress)?;

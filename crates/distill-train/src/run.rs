@@ -1,7 +1,7 @@
 //! A run from its recipe to its files.
 
 use crate::checkpoint::{Checkpoint, CheckpointStore, LoopState};
-use crate::datasets::{Datasets, tokenize};
+use crate::datasets::{Datasets, tokenize, tokenize_by};
 use crate::earlier::{Earlier, latest_checkpoint};
 use crate::error::TrainError;
 use crate::evaluate::{Batching, measure_losses};
@@ -9,10 +9,11 @@ use crate::events::{Event, Observer};
 use crate::examples::Examples;
 use crate::explain::write_report;
 use crate::fingerprint::{fingerprint, recipe_fingerprint};
+use crate::masked_text::MaskedText;
 use crate::measure::{Head, Measured, Use, Written};
 use crate::more_text::add_copies;
 use crate::needs::{activations, memory_need};
-use crate::objectives::Projection;
+use crate::objectives::{Losses, Projection};
 use crate::optimizer::Optimizer;
 use crate::plan::{model_size, steps, teacher_memory};
 use crate::prepare::{Prepared, Shortage, prepare};
@@ -108,7 +109,7 @@ pub fn run(
     let settings = loop_settings(&prepared, prepared.training_rows());
     let mut record = RunRecord::new(&prepared, &settings, print);
     if let Some(checkpoint) = &checkpoint {
-        record.progress(&checkpoint.state, &settings.losses.names());
+        record.progress(&checkpoint.state, &settings.loss_names());
     }
     earlier.carry_over(&mut record);
     let mut run = Run { begin, prepared, settings, store, folder, record, interrupt: &options.interrupt };
@@ -141,6 +142,14 @@ fn tell(prepared: &Prepared, observer: &mut dyn Observer) {
     report_new_weights(prepared, observer);
 }
 
+/// What a run learns from.
+struct Learnt {
+    /// The training rows.
+    examples: Examples,
+    /// Texts of which hidden tokens are guessed besides, one for each row.
+    masked_text: Option<MaskedText>,
+}
+
 /// A run that has its folder.
 struct Run<'a> {
     begin: Instant,
@@ -170,7 +179,9 @@ impl Run<'_> {
         let cache = recipe.data.cache_dir.clone().unwrap_or_else(|| self.folder.cache());
         let datasets = tokenize(&self.prepared, &cache, observer)?;
         let examples = self.training_examples(&datasets, &cache, observer)?;
-        if let Err(error) = check_memory(&self.prepared, &examples) {
+        let masked_text = self.masked_text(examples.len(), &cache, observer)?;
+        let learnt = Learnt { examples, masked_text };
+        if let Err(error) = check_memory(&self.prepared, &learnt) {
             if start != Start::Resume {
                 self.folder.abandon()?;
             }
@@ -183,7 +194,7 @@ impl Run<'_> {
             observer.event(&Event::Warning { message });
         }
         self.folder.write_text(RECIPE_FILE, &recipe.resolved_toml())?;
-        if examples.is_empty() {
+        if learnt.examples.is_empty() {
             return Err(TrainError::Unusable {
                 message: "nothing is left to learn from: every training row has less than two tokens"
                     .to_owned(),
@@ -191,13 +202,13 @@ impl Run<'_> {
             });
         }
         // Packed sequences are counted only now.
-        self.settings = loop_settings(&self.prepared, examples.len());
+        self.settings = loop_settings(&self.prepared, learnt.examples.len());
         self.record.steps.total = self.settings.total_steps;
         self.record.timings.prepare = self.begin.elapsed().as_secs_f64();
         self.write_record(Status::Running)?;
         let mut state = LoopState::default();
-        let end = self.train(&datasets, &examples, checkpoint, &cache, &mut state, observer);
-        self.record.progress(&state, &self.settings.losses.names());
+        let end = self.train(&datasets, &learnt, checkpoint, &cache, &mut state, observer);
+        self.record.progress(&state, &self.settings.loss_names());
         match end? {
             LoopEnd::Finished => self.finish(&datasets, &state, observer),
             LoopEnd::Interrupted => Err(TrainError::Interrupted),
@@ -215,16 +226,31 @@ impl Run<'_> {
         self.prepared.training_examples(texts.in_place_of(datasets.train.clone(), observer)?)
     }
 
+    /// What is guessed beside the labels of `expected` training rows, if anything is.
+    fn masked_text(
+        &self,
+        expected: usize,
+        cache: &Path,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<MaskedText>, TrainError> {
+        let Some((sources, parts)) = self.prepared.masked_parts() else { return Ok(None) };
+        let (parts, tokenizer) = (parts.iter().collect::<Vec<_>>(), &self.prepared.tokenizer);
+        let max_length = self.prepared.recipe.data.max_length;
+        let rows = tokenize_by(tokenizer, &parts, max_length, cache, "`masked_lm`'s", observer)?;
+        let (masking, pad) = (sources.masking.clone(), self.prepared.pad_token_id());
+        MaskedText::new(rows, expected, masking, sources.weight, pad, max_length).map(Some)
+    }
+
     fn train(
         &mut self,
         datasets: &Datasets,
-        examples: &Examples,
+        learnt: &Learnt,
         checkpoint: Option<Checkpoint>,
         cache: &Path,
         state: &mut LoopState,
         observer: &mut dyn Observer,
     ) -> Result<LoopEnd, TrainError> {
-        let train = &self.prepared.recipe.train;
+        let (examples, train) = (&learnt.examples, &self.prepared.recipe.train);
         let adamw = AdamW { beta1: train.adam_beta1, beta2: train.adam_beta2, epsilon: train.adam_epsilon };
         // Before a checkpoint takes the place of the student's start, which may be its own teacher.
         let teachers = Teachers { prepared: &self.prepared, cache, interrupt: self.interrupt };
@@ -238,17 +264,15 @@ impl Run<'_> {
             _ => None,
         };
         let on_policy = OnPolicy::of(&self.prepared)?;
-        let mut projection = self.prepared.projection.clone();
+        let mut beside = std::mem::take(&mut self.prepared.beside);
         let mut checkpoint = checkpoint;
         if let Some(checkpoint) = &mut checkpoint {
             *state = checkpoint.state.clone();
             self.prepared.loaded.model = reload(&self.prepared, &checkpoint.path, true)?;
-            if let Some(projection) = &mut projection {
-                checkpoint.restore_projection(projection)?;
-            }
+            checkpoint.restore_beside(&mut beside)?;
         }
         let model = self.prepared.loaded.model.as_ref();
-        let mut optimizer = Optimizer::new(adamw, &self.prepared.rules, model, projection.as_ref());
+        let mut optimizer = Optimizer::new(adamw, &self.prepared.rules, model, &beside);
         if let Some(checkpoint) = checkpoint {
             checkpoint.restore(&mut optimizer, &self.prepared.device)?;
         }
@@ -279,12 +303,13 @@ impl Run<'_> {
         });
         let fingerprint = self.record.fingerprint.clone();
         let (record, folder) = (&mut self.record, &self.folder);
-        let names = settings.losses.names();
+        let names = settings.loss_names();
         let mut trainer = Trainer {
             settings,
             model: self.prepared.loaded.model.as_mut(),
             optimizer: &mut optimizer,
-            projection: projection.as_mut(),
+            beside: &mut beside,
+            masked_text: learnt.masked_text.as_ref(),
             teacher: teacher.as_ref(),
             on_policy: on_policy.as_ref(),
             train: examples,
@@ -382,8 +407,10 @@ impl Run<'_> {
 }
 
 /// Refuses a run whose batches do not fit into memory, now that their lengths are known.
-fn check_memory(prepared: &Prepared, examples: &Examples) -> Result<(), TrainError> {
-    let longest = examples.lengths().iter().copied().max().unwrap_or(1);
+fn check_memory(prepared: &Prepared, learnt: &Learnt) -> Result<(), TrainError> {
+    let examples = &learnt.examples;
+    let besides = learnt.masked_text.iter().flat_map(|text| text.examples.lengths());
+    let longest = examples.lengths().iter().chain(besides).copied().max().unwrap_or(1);
     let mut memory = memory_need(
         &prepared.recipe,
         &prepared.computing,
@@ -467,5 +494,10 @@ fn loop_settings(prepared: &Prepared, rows: usize) -> LoopSettings {
         pad_token_id: prepared.pad_token_id(),
         max_length: recipe.data.max_length,
         labels: prepared.label_names().to_vec(),
+        names_beside: prepared
+            .masked_text
+            .iter()
+            .flat_map(|_| Losses::of_hidden_tokens(1.0).names())
+            .collect(),
     }
 }

@@ -1,13 +1,15 @@
 //! The training loop, in the order things happen.
 
+use crate::beside::Beside;
 use crate::checkpoint::{Best, CheckpointStore, LoopState, LossWindow};
 use crate::error::TrainError;
 use crate::evaluate::Batching;
 use crate::events::{Event, LoggedRecord, Observer, StepRecord};
 use crate::examples::{Examples, LabelledBatch};
+use crate::masked_text::{MaskedLmTwin, MaskedText};
 use crate::objectives::{Losses, Projection, StepCounts};
 use crate::optimizer::{Gradients, Optimizer, clip_factor, gradient_norm};
-use crate::pass::{PassInput, PassSettings, pass};
+use crate::pass::{Pass, PassInput, PassSettings, pass};
 use crate::report::{ChosenMetric, Report};
 use crate::run_folder::MetricsLog;
 use crate::schedule::Schedule;
@@ -74,6 +76,15 @@ pub struct LoopSettings {
     pub max_length: usize,
     /// Names of the labels; none for a language model.
     pub labels: Vec<String>,
+    /// Names of the losses beside those of the task.
+    pub names_beside: Vec<String>,
+}
+
+impl LoopSettings {
+    /// Names of all losses, in the order in which a step counts them.
+    pub fn loss_names(&self) -> Vec<String> {
+        [self.losses.names(), self.names_beside.clone()].concat()
+    }
 }
 
 /// Measures a model: the one in training, and what is learned beside it.
@@ -88,7 +99,9 @@ pub struct Trainer<'a> {
     /// The optimiser.
     pub optimizer: &'a mut Optimizer,
     /// What is learned beside the model.
-    pub projection: Option<&'a mut Projection>,
+    pub beside: &'a mut Beside,
+    /// Whose hidden tokens are guessed in every step, besides.
+    pub masked_text: Option<&'a MaskedText>,
     /// What the model learns from besides labels.
     pub teacher: Option<&'a Teacher>,
     /// Writes the texts of some steps.
@@ -132,6 +145,23 @@ struct StepSums {
     tokens: u64,
 }
 
+impl StepSums {
+    /// Adds a pass, whose losses are those from the `first` on.
+    fn add(&mut self, pass: Pass, first: usize) {
+        self.loss += pass.loss;
+        for ((sum, _), part) in self.parts[first..].iter_mut().zip(pass.parts) {
+            *sum += part;
+        }
+        for (name, gradient) in pass.gradients {
+            let sum = match self.gradients.swap_remove(&name) {
+                Some(sum) => sum + gradient,
+                None => gradient,
+            };
+            self.gradients.insert(name, sum);
+        }
+    }
+}
+
 impl Trainer<'_> {
     /// Trains from `state` to the end, or to an interruption.
     ///
@@ -156,6 +186,9 @@ impl Trainer<'_> {
             let rows = epoch_batches.1.get(position).map(Vec::as_slice).unwrap_or_default();
 
             let learning_rate = self.settings.schedule.at(state.step);
+            if let Some(twin) = &mut self.beside.masked_lm {
+                twin.follow(self.model);
+            }
             let sums = self.forward_backward(state.step, epoch, rows)?;
             let loss = sums.loss;
             let grad_norm = gradient_norm(&sums.gradients);
@@ -163,8 +196,7 @@ impl Trainer<'_> {
             state.step += 1;
             if finite {
                 let scale = clip_factor(grad_norm, self.settings.max_grad_norm);
-                let projection = self.projection.as_deref_mut();
-                self.optimizer.step(self.model, projection, sums.gradients, learning_rate, scale);
+                self.optimizer.step(self.model, self.beside, sums.gradients, learning_rate, scale);
                 state.window.add(loss, &sums.parts, sums.examples, sums.tokens);
                 state.total.add(loss, &sums.parts, sums.examples, sums.tokens);
             }
@@ -240,24 +272,50 @@ impl Trainer<'_> {
             let on = PassInput {
                 targets: &batch.targets(self.settings.label_smoothing, &device),
                 teacher: teacher.as_ref(),
-                projection: self.projection.as_deref(),
+                projection: self.beside.projection.as_ref(),
                 counts: &counts,
             };
             let pass = pass(&settings, self.model, &batch.input(&device), on, &mut dropout);
-            sums.loss += pass.loss;
-            for ((sum, _), part) in sums.parts.iter_mut().zip(pass.parts) {
-                *sum += part;
-            }
-            for (name, gradient) in pass.gradients {
-                let sum = match sums.gradients.swap_remove(&name) {
-                    Some(sum) => sum + gradient,
-                    None => gradient,
-                };
-                sums.gradients.insert(name, sum);
-            }
+            sums.add(pass, 0);
+        }
+        if let (Some(text), Some(twin)) = (self.masked_text, &self.beside.masked_lm) {
+            self.guess_hidden(text, twin, [step, epoch], rows, &mut sums)?;
         }
         sums.gradients.sort_keys();
         Ok(sums)
+    }
+
+    /// The same of the hidden tokens of these rows: more micro-steps, of a model that shares this one's encoder.
+    fn guess_hidden(
+        &self,
+        text: &MaskedText,
+        twin: &MaskedLmTwin,
+        [step, epoch]: [u64; 2],
+        rows: &[usize],
+        sums: &mut StepSums,
+    ) -> Result<(), TrainError> {
+        let settings = PassSettings {
+            losses: &text.losses,
+            precision: self.settings.precision,
+            activations: self.settings.activations,
+        };
+        let batches: Vec<LabelledBatch> = rows
+            .chunks(self.settings.batch_size)
+            .map(|rows| text.examples.batch(rows, epoch))
+            .collect::<Result<_, _>>()?;
+        let counts = batches.iter().fold(StepCounts::default(), |sum, batch| sum.plus(batch.counts));
+        let before = sums.parts.len();
+        sums.parts.extend(text.losses.iter().map(|loss| (0.0, counts.of(loss.objective.unit()))));
+        sums.tokens += counts.tokens;
+        let device = twin.model().device();
+        // Masks of dropout that no micro-step of the task has.
+        for (micro_step, batch) in (batches.len() as u64..).zip(&batches) {
+            let mut dropout = Dropout::new(self.settings.seed, step, micro_step);
+            let targets = batch.targets(0.0, &device);
+            let on = PassInput { targets: &targets, teacher: None, projection: None, counts: &counts };
+            sums.add(pass(&settings, twin.model(), &batch.input(&device), on, &mut dropout), before);
+        }
+        Ok(())
     }
 
     fn epoch_of(&self, step: u64) -> f64 {
@@ -340,7 +398,7 @@ impl Trainer<'_> {
 
     /// Each loss alone, where there are several.
     fn named(&self, window: &LossWindow) -> IndexMap<String, f64> {
-        match self.settings.losses.names().as_slice() {
+        match self.settings.loss_names().as_slice() {
             [_] => IndexMap::new(),
             names => window.means(names),
         }
@@ -356,7 +414,7 @@ impl Trainer<'_> {
             max_length: self.settings.max_length,
             precision: self.settings.precision,
         };
-        let report = match validate(self.model, self.projection.as_deref(), batching) {
+        let report = match validate(self.model, self.beside.projection.as_ref(), batching) {
             Err(TrainError::Eval(EvalError::NotFinite { value, .. })) => {
                 let rate = self.settings.schedule.at(state.step.saturating_sub(1));
                 return Err(self.not_finite(
@@ -413,14 +471,8 @@ impl Trainer<'_> {
         let model = &*self.model;
         let save_model = |folder: &Path| (self.save_model)(model, folder);
         let keep = self.settings.save_total_limit;
-        let path = self.store.save(
-            state,
-            self.fingerprint,
-            self.optimizer,
-            self.projection.as_deref(),
-            keep,
-            &save_model,
-        )?;
+        let path =
+            self.store.save(state, self.fingerprint, self.optimizer, self.beside, keep, &save_model)?;
         self.observer.event(&Event::CheckpointSaved { step: state.step, path });
         (self.on_checkpoint)(state)
     }

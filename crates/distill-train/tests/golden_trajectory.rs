@@ -8,6 +8,7 @@ use distill_models::{
 };
 use distill_ops::{AdamW, DeviceSpec, Dropout, Precision, resolve};
 use distill_recipe::LrSchedulerType;
+use distill_train::beside::Beside;
 use distill_train::objectives::{Level, Losses, Pair, StepCounts, Targets, usual_losses};
 use distill_train::optimizer::{Gradients, Optimizer, clip_factor, gradient_norm};
 use distill_train::parameter_groups::GroupRules;
@@ -105,7 +106,7 @@ fn trajectory_on(spec: DeviceSpec) {
         num_hidden_layers: 6,
     };
     let adamw = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
-    let mut optimizer = Optimizer::new(adamw, &rules, model, None);
+    let mut optimizer = Optimizer::new(adamw, &rules, model, &Beside::default());
     let pair = Pair {
         student: loaded.config.base.as_ref(),
         teacher: None,
@@ -151,7 +152,7 @@ fn trajectory_on(spec: DeviceSpec) {
         let relative = (norm - expected.grad_norm).abs() / expected.grad_norm;
         assert!(relative < 1e-2, "step {}: gradient norm {norm}, expected {}", step + 1, expected.grad_norm);
         assert!((rate - expected.learning_rate).abs() < 1e-12, "step {}: rate {rate}", step + 1);
-        optimizer.step(model, None, gradients, rate, clip_factor(norm, 1.0));
+        optimizer.step(model, &mut Beside::default(), gradients, rate, clip_factor(norm, 1.0));
     }
 
     let after = model.eval_copy();

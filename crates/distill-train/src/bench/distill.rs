@@ -2,6 +2,7 @@
 
 use super::model::Wanted;
 use super::{BenchModel, Conditions, RandomBatches, Spread, peak_memory_mib};
+use crate::beside::Beside;
 use crate::computing::{Computing, precision_for};
 use crate::error::TrainError;
 use crate::events::{Event, Observer};
@@ -100,7 +101,7 @@ struct Kind {
     answers: Answers,
     losses: Result<Both, Unfit>,
     optimizer: Optimizer,
-    projection: Option<Projection>,
+    beside: Beside,
     times: Vec<Duration>,
     same_outputs_times: Vec<Duration>,
 }
@@ -264,8 +265,9 @@ fn kind(
     let needed = losses.as_ref().is_ok_and(|losses| losses.method.needs().projection);
     let widths = [pair.student, teacher.config.base.as_ref()].map(|encoder| encoder.hidden_size());
     let projection = needed.then(|| Projection::new(widths[0], widths[1], seed, device));
-    let optimizer = Optimizer::new(AdamW::default(), rules, student.model.as_ref(), projection.as_ref());
-    Kind { method, answers, losses, optimizer, projection, times: Vec::new(), same_outputs_times: Vec::new() }
+    let beside = Beside { projection, ..Beside::default() };
+    let optimizer = Optimizer::new(AdamW::default(), rules, student.model.as_ref(), &beside);
+    Kind { method, answers, losses, optimizer, beside, times: Vec::new(), same_outputs_times: Vec::new() }
 }
 
 /// One step after the other.
@@ -353,14 +355,14 @@ impl Steps {
         let on = PassInput {
             targets: &targets,
             teacher: teacher.as_ref(),
-            projection: kind.projection.as_ref(),
+            projection: kind.beside.projection.as_ref(),
             counts: &counts,
         };
         let pass = pass(&settings, model, &input, on, &mut Dropout::new(self.seed, step, 0));
         let mut gradients: Gradients = pass.gradients.into_iter().collect();
         gradients.sort_keys();
         let scale = clip_factor(gradient_norm(&gradients), MAX_GRAD_NORM);
-        kind.optimizer.step(model, kind.projection.as_mut(), gradients, LEARNING_RATE, scale);
+        kind.optimizer.step(model, &mut kind.beside, gradients, LEARNING_RATE, scale);
         Some(start.elapsed())
     }
 }

@@ -2,6 +2,7 @@
 
 use super::model::Wanted;
 use super::{BenchModel, Conditions, RandomBatches, Spread, peak_memory_mib};
+use crate::beside::Beside;
 use crate::computing::{Computing, precision_for};
 use crate::error::TrainError;
 use crate::events::{Event, Observer};
@@ -145,7 +146,7 @@ pub fn bench_train(bench: &TrainBench, observer: &mut dyn Observer) -> Result<Tr
     let model = loaded.model.as_mut();
     let settings = PassSettings { losses: &losses, precision, activations: bench.activations };
     let mut stepper = Stepper {
-        optimizer: Optimizer::new(AdamW::default(), &rules, model, None),
+        optimizer: Optimizer::new(AdamW::default(), &rules, model, &Beside::default()),
         batches: RandomBatches::new(bench.seed, bench.batch, bench.length, sizes.vocab_size),
         settings,
         classes,
@@ -241,7 +242,13 @@ impl Stepper<'_> {
         let norm_time = norm_start.elapsed();
 
         let update_start = Instant::now();
-        self.optimizer.step(model, None, gradients, LEARNING_RATE, clip_factor(norm, MAX_GRAD_NORM));
+        self.optimizer.step(
+            model,
+            &mut Beside::default(),
+            gradients,
+            LEARNING_RATE,
+            clip_factor(norm, MAX_GRAD_NORM),
+        );
         let optimizer = update_start.elapsed();
         let (forward, backward) = (pass.forward, pass.backward);
         StepTimes { data, forward, backward, gradient_norm: norm_time, optimizer, whole: start.elapsed() }

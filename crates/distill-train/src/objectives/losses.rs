@@ -1,6 +1,7 @@
 //! The losses of a run together: their weights, what they need, what they are divided by.
 
-use super::{LossConfig, OBJECTIVES, Objective, Outputs, Pair, Unfit, Unit};
+use super::hard_labels::LabelCrossEntropy;
+use super::{LossConfig, OBJECTIVES, Objective, Outputs, Pair, Unfit, Unit, masked_lm};
 use burn::tensor::Tensor;
 use distill_data::{Batch, IGNORED_LABEL};
 use distill_models::ForwardOptions;
@@ -83,6 +84,12 @@ impl Losses {
             }
         }
         if unfit.is_empty() { Ok(Self(built)) } else { Err(unfit) }
+    }
+
+    /// The cross entropy of hidden tokens alone.
+    pub fn of_hidden_tokens(weight: f64) -> Self {
+        let name = masked_lm::KIND.name.to_owned();
+        Self(vec![WeightedObjective { name, weight, objective: Box::new(LabelCrossEntropy) }])
     }
 
     /// These, in a pass that hands out all that `needs` asks of the student, though no loss reads it.

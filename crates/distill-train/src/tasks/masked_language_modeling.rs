@@ -16,7 +16,7 @@ pub struct MaskedLanguageModelingTask {
     pub mlm_probability: f64,
 }
 
-fn default_probability() -> f64 {
+pub(super) fn default_probability() -> f64 {
     0.15
 }
 

@@ -6,7 +6,7 @@ mod masked_language_modeling;
 mod rationale;
 mod seq2seq;
 
-pub use classification::ClassificationTask;
+pub use classification::{ClassificationTask, MaskedLmBeside};
 pub use language_modeling::LanguageModelingTask;
 pub use masked_language_modeling::MaskedLanguageModelingTask;
 pub use rationale::{AnswerKind, RationaleTask};

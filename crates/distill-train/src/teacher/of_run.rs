@@ -53,7 +53,7 @@ impl Teachers<'_> {
                 own => {
                     let tokenizer = own.as_deref().unwrap_or(&prepared.tokenizer);
                     let max_length = teacher.max_length(recipe.data.max_length);
-                    Some(tokenize_by(tokenizer, parts, max_length, self.cache, observer)?)
+                    Some(tokenize_by(tokenizer, parts, max_length, self.cache, "the teacher's", observer)?)
                 }
             };
             members.push((teacher, own));
