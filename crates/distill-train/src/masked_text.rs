@@ -45,6 +45,11 @@ impl MaskedLmTwin {
         self.model.as_ref()
     }
 
+    /// Whether this parameter is its own.
+    pub fn owns(&self, name: &str) -> bool {
+        self.own.contains(name)
+    }
+
     /// Names and shapes of its own parameters.
     pub fn parameters(&self) -> Vec<(String, Vec<usize>)> {
         let own = self.model.parameters().into_iter().filter(|parameter| self.own.contains(&parameter.name));

@@ -204,7 +204,11 @@ pub fn prepare(
             let masking = masking_with(&tokenizer, wanted.mlm_probability, recipe.seed)?;
             let (model, folder) = (ModelTask::MaskedLm, folder.as_deref());
             let (twin, _) = read_model(recipe, folder, &tokenizer, model, &device, &mut Silent)?;
+            let (report, of_twin) = (&mut loaded.report, twin.report);
             let twin = MaskedLmTwin::new(twin.model, loaded.model.as_ref(), &rules);
+            report.unused.retain(|name| of_twin.unused.contains(name));
+            let new = of_twin.newly_initialised.into_iter().filter(|name| twin.owns(name));
+            report.newly_initialised.extend(new);
             (Some(MaskedSources { read, masking, weight: wanted.weight }), Some(twin))
         }
         _ => (None, None),
