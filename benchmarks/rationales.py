@@ -7,7 +7,8 @@
 The training rows are shuffled once, with a seed that no run has; a part of them is the first so many, so that a larger part
 holds the smaller ones. Rows for validation are taken off before, the same for all (`--validation-rows`). A run that is
 finished is not repeated, one that was killed goes on. Accuracies are of the test rows, which each run measures once, after its
-best model was chosen by validation. The plot needs matplotlib.
+best model was chosen by validation. With `--teacher-label "{column}"` all rows are learnt once more with a teacher's labels in
+place of the recipe's; held-out answers are measured by `rationale.gold` then, which `--set` must name. The plot needs matplotlib.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import sys
 from pathlib import Path
 
 MODES = ["label_only", "single_task", "multi_task"]
+TEACHER = "+teacher"
 SHUFFLE_SEED = 20261123
 
 
@@ -32,6 +34,7 @@ def arguments():
     parser.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
     parser.add_argument("--percent", nargs="+", type=int, default=[25, 50, 100], help="parts of the training rows")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="for all rows; of a part the first alone")
+    parser.add_argument("--teacher-label", metavar="TEMPLATE", help="learn all rows with these labels, too")
     parser.add_argument("--threads", type=int, help="of a run [default: all cores]")
     parser.add_argument("--output", required=True, help="folder for everything that is written")
     parser.add_argument("--report-only", action="store_true", help="train nothing, tell what is there")
@@ -52,9 +55,9 @@ def split(args, folder):
         (folder / f"{name}.jsonl").write_text("".join(rows), encoding="utf-8")
 
 
-def run(args, folder, mode, percent, seed):
-    """Trains one model, or goes on with it."""
-    output = folder / f"{mode}-{percent}-{seed}"
+def run(args, folder, mode, percent, seed, label=None):
+    """Trains one model, or goes on with it; `label` is a template that replaces the recipe's."""
+    output = folder / f"{mode}{TEACHER if label else ''}-{percent}-{seed}"
     command = [args.distill, "run", args.recipe]
     if args.threads:
         command += ["--threads", str(args.threads)]
@@ -66,6 +69,8 @@ def run(args, folder, mode, percent, seed):
         f"data.train={folder / f'train-{percent}.jsonl'}",
         f"data.validation={folder / 'validation.jsonl'}",
     ]
+    if label:
+        settings.append(f"rationale.label={json.dumps(label)}")
     command += [word for setting in settings for word in ("--set", setting)]
     if output.exists():
         command.append("--resume")
@@ -80,22 +85,29 @@ def finished(folder):
     for path in sorted(folder.glob("*-*-*/run.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         mode = path.parent.name.rsplit("-", 2)[0]
-        if record["status"] == "finished" and mode in MODES:
+        if record["status"] == "finished" and mode.removesuffix(TEACHER) in MODES:
             accuracy = 100 * record["metrics"]["test"]["accuracy"]
             found.setdefault((mode, record["rows"]["train"]), []).append(accuracy)
     return found
 
 
+def variants(found):
+    """The modes there are, those with a teacher's labels after the others."""
+    present = {mode for mode, _ in found}
+    return [mode for mode in [*MODES, *(mode + TEACHER for mode in MODES)] if mode in present]
+
+
 def table(found):
     sizes = sorted({rows for _, rows in found})
     lines = ["| mode | " + " | ".join(f"{rows:,} rows" for rows in sizes) + " |", "|---|" + "---|" * len(sizes)]
-    for mode in MODES:
+    for mode in variants(found):
         cells = []
         for rows in sizes:
             values = found.get((mode, rows), [])
             spread = f" ± {statistics.stdev(values):.1f} ({len(values)})" if len(values) > 1 else ""
             cells.append(f"{statistics.mean(values):.1f}{spread}" if values else "")
-        lines.append(f"| `{mode}` | " + " | ".join(cells) + " |")
+        name = f"`{mode.removesuffix(TEACHER)}`" + (", a teacher's labels" if mode.endswith(TEACHER) else "")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -107,13 +119,11 @@ def plot(found, path, title):
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(5.2, 3.2), layout="constrained")
-    for mode, marker in zip(MODES, "os^"):
+    for mode, marker in zip(variants(found), "os^xv+"):
         sizes = sorted(rows for of, rows in found if of == mode)
-        if not sizes:
-            continue
         means = [statistics.mean(found[mode, rows]) for rows in sizes]
         spread = [statistics.stdev(values) if len(values := found[mode, rows]) > 1 else 0.0 for rows in sizes]
-        axes.errorbar(sizes, means, yerr=spread, marker=marker, capsize=3, label=mode)
+        axes.errorbar(sizes, means, yerr=spread, marker=marker, capsize=3, label=mode.replace(TEACHER, ", teacher's labels"))
     axes.set(xlabel="training rows", ylabel="test accuracy, %", title=title)
     axes.grid(alpha=0.3)
     axes.legend()
@@ -132,6 +142,10 @@ def main():
             for seed in args.seeds if percent == 100 else args.seeds[:1]:
                 for mode in args.modes:
                     run(args, folder, mode, percent, seed)
+        if args.teacher_label:
+            for seed in args.seeds:
+                for mode in args.modes:
+                    run(args, folder, mode, 100, seed, args.teacher_label)
     found = finished(folder)
     if not found:
         sys.exit(f"no finished run in {folder}")
