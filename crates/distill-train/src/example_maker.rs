@@ -22,6 +22,8 @@ pub(crate) struct ExampleMaker<'a> {
     pub(crate) max_length: usize,
     /// Id of the padding token.
     pub(crate) pad_token_id: u32,
+    /// As [`Examples::side_by_side`], for training.
+    pub(crate) side_by_side: bool,
     /// Whether rows are documents, which may be cut anywhere.
     pub(crate) documents: bool,
 }
@@ -32,6 +34,10 @@ impl ExampleMaker<'_> {
     /// # Errors
     /// [`TrainError::Data`] if rows do not fit into sequences of `max_length`.
     pub(crate) fn of_training(self, rows: TokenizedRows) -> Result<Examples, TrainError> {
+        Ok(Examples { side_by_side: self.side_by_side, ..self.learnt(rows)? })
+    }
+
+    fn learnt(self, rows: TokenizedRows) -> Result<Examples, TrainError> {
         let packing = match self.task {
             Task::LanguageModeling(task) => task.packing,
             Task::Seq2Seq(task) => task.packing,
@@ -93,7 +99,8 @@ impl ExampleMaker<'_> {
             },
             (None, ModelTask::Classification { .. } | ModelTask::MaskedLm) => ExampleKind::Labels,
         };
-        Ok(Examples { rows, kind, pad_token_id: self.pad_token_id, max_length: self.max_length })
+        let (pad_token_id, max_length) = (self.pad_token_id, self.max_length);
+        Ok(Examples { rows, kind, pad_token_id, max_length, side_by_side: false })
     }
 }
 

@@ -21,6 +21,9 @@ pub struct Examples {
     pub pad_token_id: u32,
     /// Longest sequence, in tokens.
     pub max_length: usize,
+    /// Whether the sequences of a batch stand side by side in one row, without padding, where a model reads from left to
+    /// right: what is learnt is the same, and nothing is computed of padding.
+    pub side_by_side: bool,
 }
 
 /// What is to be predicted of rows.
@@ -127,7 +130,9 @@ impl Examples {
                 Ok(LabelledBatch::new(batch, labels, Vec::new(), Reading::Plain))
             }
             ExampleKind::Hidden(masking) => self.hidden(masking, positions, pass),
-            ExampleKind::Next(sequences) => self.next(sequences, positions),
+            ExampleKind::Next(sequences) => {
+                self.next_read(sequences, positions, &mut |piece| self.rows.read_piece(piece))
+            }
             ExampleKind::Target { decoder_start_token_id, sequences } => {
                 let rows = positions.iter().filter_map(|&at| sequences.pieces.get(at)).flatten();
                 // All labels, then all rationales.
@@ -166,7 +171,7 @@ impl Examples {
             return self.target(&whole, *decoder_start_token_id, read);
         }
         let pieces: Vec<&[Piece]> = whole.chunks(1).collect();
-        self.next_of(&pieces, numbers, read)
+        self.next_of(&pieces, numbers, self.max_length, read)
     }
 
     /// For each place of a batch of these sequences whether it is of a rationale, `false` for padding; nothing where there
@@ -204,10 +209,23 @@ impl Examples {
         Ok(LabelledBatch::new(batch, labels, Vec::new(), Reading::Plain))
     }
 
-    fn next(&self, sequences: &Sequences, positions: &[usize]) -> Result<LabelledBatch, TrainError> {
+    fn next_read(
+        &self,
+        sequences: &Sequences,
+        positions: &[usize],
+        read: &mut dyn FnMut(Piece) -> Result<Vec<u32>, TrainError>,
+    ) -> Result<LabelledBatch, TrainError> {
         let pieces: Vec<&[Piece]> =
             positions.iter().filter_map(|&at| sequences.pieces.get(at).map(Vec::as_slice)).collect();
-        self.next_of(&pieces, positions.to_vec(), &mut |piece| self.rows.read_piece(piece))
+        let all = pieces.concat();
+        let tokens: usize = all.iter().map(|piece| piece.len).sum();
+        let longest = pieces.iter().map(|of| of.iter().map(|piece| piece.len).sum()).max().unwrap_or(0);
+        if !self.side_by_side || longest * pieces.len() == tokens {
+            return self.next_of(&pieces, positions.to_vec(), self.max_length, read);
+        }
+        let mut batch = self.next_of(&[&all], positions.to_vec(), tokens, read)?;
+        batch.counts.examples = pieces.len() as u64;
+        Ok(batch)
     }
 
     /// Sequences of these pieces, which `read` gives the tokens of.
@@ -215,9 +233,10 @@ impl Examples {
         &self,
         pieces: &[&[Piece]],
         rows: Vec<usize>,
+        max_length: usize,
         read: &mut dyn FnMut(Piece) -> Result<Vec<u32>, TrainError>,
     ) -> Result<LabelledBatch, TrainError> {
-        let padding = padding(self.pad_token_id, self.max_length);
+        let padding = padding(self.pad_token_id, max_length);
         let batch = collate_packed(pieces, read, &padding)?;
         let packed = batch.is_packed();
         let LanguageModelBatch {
@@ -326,5 +345,111 @@ impl LabelledBatch {
             label_smoothing,
             device,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objectives::{Level, Losses, Pair, usual_losses};
+    use crate::pass::{Pass, PassInput, PassSettings, pass};
+    use distill_data::marks::learnt;
+    use distill_models::{Activations, HeadPolicy, LoadRequest, Loaded, Task, find, from_scratch};
+    use distill_ops::{Dropout, Precision};
+
+    fn model(architecture: &str) -> Loaded {
+        let table = serde_json::json!({
+            "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
+            "max_position_embeddings": 64,
+        });
+        let request = LoadRequest {
+            task: Task::CausalLm,
+            seed: 3,
+            device: Device::flex().autodiff(),
+            dropout: Some(0.0),
+            head: HeadPolicy::Reinitialise,
+            adapter: None,
+        };
+        from_scratch(find(architecture).unwrap(), &table, 40, 0, request).unwrap()
+    }
+
+    /// Rows of all lengths, of which every third token is not learnt.
+    fn rows() -> Vec<Vec<u32>> {
+        let token = |row: u32, place: u32| (row * 7 + place * 3) % 39 + 1;
+        let row = |(row, len)| {
+            let tokens = (0..len).map(move |place| (place, token(row, place)));
+            tokens.map(|(place, id)| if place % 3 == 0 { id } else { learnt(id) }).collect()
+        };
+        (0..).zip([5, 17, 1, 30, 9, 9]).map(row).collect()
+    }
+
+    fn examples(side_by_side: bool) -> Examples {
+        let rows = rows().into_iter().enumerate();
+        let pieces = rows.map(|(row, tokens)| vec![Piece::whole(row, tokens.len())]);
+        let kind = ExampleKind::Next(Arc::new(Sequences::new(pieces.collect())));
+        Examples { rows: TokenizedRows::default(), kind, pad_token_id: 0, max_length: 32, side_by_side }
+    }
+
+    fn batch(examples: &Examples) -> LabelledBatch {
+        let ExampleKind::Next(sequences) = &examples.kind else { unreachable!("as it was made") };
+        let read = &mut |piece: Piece| Ok(rows()[piece.row].clone());
+        examples.next_read(sequences, &[3, 0, 2, 1, 5], read).unwrap()
+    }
+
+    #[test]
+    fn sequences_side_by_side_teach_what_padded_ones_do() {
+        let [padded, flat] = [false, true].map(|side_by_side| batch(&examples(side_by_side)));
+        assert_eq!([padded.batch.batch_size, flat.batch.batch_size], [5, 1]);
+        assert_eq!(flat.batch.sequence_length, 62, "no padding");
+        for counts in [&padded.counts, &flat.counts] {
+            assert_eq!([counts.examples, counts.tokens, counts.labels], [5, 62, 40]);
+        }
+        for architecture in ["llama", "gpt2"] {
+            let loaded = model(architecture);
+            let device = loaded.model.device();
+            let run = |batch: &LabelledBatch| {
+                let pair = Pair {
+                    student: loaded.config.base.as_ref(),
+                    teacher: None,
+                    teachers: 0,
+                    same_tokens: true,
+                    level: Level::NextToken,
+                };
+                let losses = Losses::build(&usual_losses(Level::NextToken), &pair).unwrap();
+                let settings = PassSettings {
+                    losses: &losses,
+                    precision: Precision::F32,
+                    activations: Activations::Keep,
+                };
+                let targets = batch.targets(0.0, &device);
+                let on =
+                    PassInput { targets: &targets, teacher: None, projection: None, counts: &batch.counts };
+                pass(&settings, loaded.model.as_ref(), &batch.input(&device), on, &mut Dropout::off())
+            };
+            let [padded, flat]: [Pass; 2] = [&padded, &flat].map(run);
+            assert!((padded.loss - flat.loss).abs() < 1e-5 * padded.loss, "{} {}", padded.loss, flat.loss);
+            assert_eq!(padded.gradients.len(), flat.gradients.len());
+            for ((name, padded), (same, flat)) in padded.gradients.iter().zip(&flat.gradients) {
+                assert_eq!(name, same);
+                let values = |x: &burn::tensor::Tensor<1>| x.to_data().iter::<f32>().collect::<Vec<_>>();
+                let (padded, flat) = (values(padded), values(flat));
+                let largest = padded.iter().map(|x| x.abs()).fold(0.0, f32::max);
+                let furthest = padded.iter().zip(&flat).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(
+                    furthest <= 1e-5 * largest.max(1e-3),
+                    "{architecture} {name}: {furthest} of {largest}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn sequences_of_one_length_stay_rows() {
+        let pieces = (0..3).map(|row| vec![Piece::whole(row, 8)]).collect();
+        let kind = ExampleKind::Next(Arc::new(Sequences::new(pieces)));
+        let examples = Examples { kind, ..examples(true) };
+        let ExampleKind::Next(sequences) = &examples.kind else { unreachable!("as it was made") };
+        let batch = examples.next_read(sequences, &[0, 1, 2], &mut |_| Ok(vec![learnt(4); 8])).unwrap();
+        assert_eq!([batch.batch.batch_size, batch.batch.sequence_length], [3, 8]);
     }
 }

@@ -106,7 +106,7 @@ impl MaskedText {
             return Err(TrainError::Unusable { message, help });
         }
         let kind = ExampleKind::Hidden(masking);
-        let examples = Examples { rows, kind, pad_token_id, max_length };
+        let examples = Examples { rows, kind, pad_token_id, max_length, side_by_side: false };
         Ok(Self { examples, losses: Losses::of_hidden_tokens(weight) })
     }
 }

@@ -101,6 +101,7 @@ pub fn evaluate_texts(
     let dataset = tokenize(&rows.source, &tokenizer, max_length, scratch.path(), &mut tokenizing)?;
     let masking = masking_of(&task, &tokenizer, recipe.seed)?;
     let maker = ExampleMaker {
+        side_by_side: false,
         task: &task,
         config: &loaded.config,
         masking: masking.as_ref(),

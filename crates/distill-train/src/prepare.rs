@@ -28,7 +28,7 @@ use burn::tensor::Device;
 use distill_data::tokenizer::{Tokenizer, TokenizerKind, TrainConfig};
 use distill_data::{LabelMap, Layout, Masking};
 use distill_models::{Loaded, ModelConfig, StudentReport, Task as ModelTask, TaskKind, find};
-use distill_ops::{DeviceSpec, Precision, resolve};
+use distill_ops::{DeviceSpec, Precision, describe, resolve};
 use distill_recipe::{
     Column, Faults, FromTeacher, ModelTable, OneOrMany, Recipe, TeacherTable, TokenizerTraining,
 };
@@ -508,6 +508,8 @@ impl Prepared {
             masking: self.masking.as_ref(),
             max_length: self.recipe.data.max_length,
             pad_token_id: self.pad_token_id(),
+            // Elsewhere attention would compute all pairs of the row; teachers read row by row.
+            side_by_side: self.teachers.is_empty() && describe(&self.device) == "flex",
             documents: self.reads_documents(),
         }
     }
