@@ -4,6 +4,7 @@ use crate::checkpoint::write_file;
 use crate::error::TrainError;
 use crate::rows::Rows;
 use crate::writing::{Writing, in_batches};
+use distill_data::tokenizer::Tokenizer;
 use distill_data::{Layout, RationaleRow, RowEncoder, RowParts};
 use distill_eval::answers::Compare;
 use distill_eval::{Choice, ExplainedAnswer};
@@ -72,15 +73,14 @@ impl Explaining<'_> {
             None
         };
         // What the model writes before its answer.
-        let mut before = vec![Vec::new(); prompts.len()];
+        let mut before = vec![String::new(); prompts.len()];
         let mut answers = Vec::with_capacity(prompts.len());
         for (at, (row, question)) in questions.iter().enumerate() {
             let text = written.as_ref().map(|texts| texts[at].as_str());
             let (written, rationale) = match text {
                 Some(text) if together => {
                     let (rationale, answer) = apart(text, &self.table.answer_marker);
-                    let start = format!("{rationale}{}", self.table.answer_marker);
-                    before[at] = self.writing.tokenizer.encode_text(&start)?;
+                    before[at] = format!("{rationale}{}", self.table.answer_marker);
                     (Some(answer.to_owned()), Some(rationale.to_owned()))
                 }
                 text => (text.map(|text| text.trim().to_owned()), None),
@@ -106,7 +106,7 @@ impl Explaining<'_> {
         model: &dyn Model,
         questions: &[(usize, RationaleRow)],
         mut prompts: Vec<Vec<u32>>,
-        before: Vec<Vec<u32>>,
+        before: Vec<String>,
         answers: &mut [Explained],
         interrupt: &AtomicBool,
         told: &mut dyn FnMut(usize),
@@ -114,12 +114,10 @@ impl Explaining<'_> {
         let eos = self.writing.tokenizer.eos_token_id();
         let mut continuations: Vec<Vec<Vec<u32>>> = Vec::with_capacity(prompts.len());
         for ((prompt, before), (_, question)) in prompts.iter_mut().zip(before).zip(questions) {
-            let tokens = |text: &String| {
-                let mut ids = self.writing.tokenizer.encode_text(text)?;
-                ids.extend(eos);
-                Ok::<_, TrainError>(ids)
-            };
-            let choices: Vec<Vec<u32>> = question.choices.iter().map(tokens).collect::<Result<_, _>>()?;
+            let (before, mut choices) = tokens_after(self.writing.tokenizer, &before, &question.choices)?;
+            for choice in &mut choices {
+                choice.extend(eos);
+            }
             let with = |start: &[u32], choice: &[u32]| [start, choice].concat();
             // What is written before an answer is a decoder's prompt as well; an encoder-decoder must write it, and its
             // likelihood by itself, the first of the continuations, is taken off again.
@@ -186,6 +184,26 @@ impl Explaining<'_> {
         }
         Ok(())
     }
+}
+
+/// The tokens of a text, and those of each of its ends after it, as they are where both are one text: a space between them
+/// may belong to the first word of the end.
+fn tokens_after(
+    tokenizer: &Tokenizer,
+    text: &str,
+    ends: &[String],
+) -> Result<(Vec<u32>, Vec<Vec<u32>>), TrainError> {
+    let start = tokenizer.encode_text(text.trim_end())?;
+    let space = &text[text.trim_end().len()..];
+    let after = |end: &String| {
+        let whole = tokenizer.encode_text(&format!("{text}{end}"))?;
+        match whole.strip_prefix(start.as_slice()) {
+            Some(after) => Ok(after.to_vec()),
+            None => Ok(tokenizer.encode_text(&format!("{space}{end}"))?),
+        }
+    };
+    let ends = ends.iter().map(after).collect::<Result<_, TrainError>>()?;
+    Ok((start, ends))
 }
 
 /// These rows with their numbers.
@@ -305,6 +323,7 @@ fn cell(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use distill_data::tokenizer::{TokenizerKind, TrainConfig};
 
     #[test]
     fn the_last_marker_parts_rationale_and_answer() {
@@ -313,6 +332,34 @@ mod tests {
         assert_eq!(apart("Answer: sun", marker), ("", "sun"));
         assert_eq!(apart("Answer: no.\nAnswer: sun", marker), ("Answer: no.", "sun"));
         assert_eq!(apart(" It burns ", marker), ("It burns", ""));
+    }
+
+    #[test]
+    fn an_answer_after_its_steps_has_the_tokens_that_were_learnt() {
+        let text = "so it is hot\nAnswer: ";
+        let answers = ["sun", "hot sun", "it"].map(str::to_owned);
+        let corpus: Vec<String> =
+            answers.iter().cycle().take(12).map(|answer| format!("{text}{answer}")).collect();
+        for kind in [TokenizerKind::Gpt2, TokenizerKind::WordPiece, TokenizerKind::Bpe] {
+            let config = TrainConfig { kind, vocab_size: 330, min_frequency: 1, lowercase: false };
+            let tokenizer = Tokenizer::train(&corpus, &config).expect("trains");
+            let (before, after) = tokens_after(&tokenizer, text, &answers).expect("tokens");
+            for (answer, after) in answers.iter().zip(after) {
+                let whole = tokenizer.encode_text(&format!("{text}{answer}")).expect("tokens");
+                assert_eq!([before.clone(), after].concat(), whole, "{kind:?} {answer}");
+            }
+            let (before, alone) = tokens_after(&tokenizer, "", &answers).expect("tokens");
+            assert!(before.is_empty());
+            for (answer, alone) in answers.iter().zip(alone) {
+                assert_eq!(alone, tokenizer.encode_text(answer).expect("tokens"));
+            }
+        }
+        // What is at stake: by itself a space is a token that no text has here.
+        let config =
+            TrainConfig { kind: TokenizerKind::Gpt2, vocab_size: 330, min_frequency: 1, lowercase: false };
+        let tokenizer = Tokenizer::train(&corpus, &config).expect("trains");
+        let [start, whole] = [text, &corpus[0]].map(|text| tokenizer.encode_text(text).expect("tokens"));
+        assert!(!whole.starts_with(&start));
     }
 
     #[test]
