@@ -8,12 +8,13 @@ The training rows are shuffled once, with a seed that no run has; a part of them
 holds the smaller ones. Rows for validation are taken off before, the same for all (`--validation-rows`). A run that is
 finished is not repeated, one that was killed goes on. Accuracies are of the test rows, which each run measures once, after its
 best model was chosen by validation. With `--teacher-label "{column}"` all rows are learnt once more with a teacher's labels in
-place of the recipe's; held-out answers are measured by `rationale.gold` then, which `--set` must name. The plot needs matplotlib.
+place of the recipe's, where it gave one; held-out answers are measured by `rationale.gold` then, which `--set` must name. The plot needs matplotlib.
 """
 
 import argparse
 import json
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -51,6 +52,11 @@ def split(args, folder):
     validation, train = lines[: args.validation_rows], lines[args.validation_rows :]
     files = {"validation": validation}
     files.update({f"train-{percent}": train[: len(train) * percent // 100] for percent in args.percent})
+    if args.teacher_label:
+        # Rows to which the teacher gave no answer are left out.
+        columns = re.findall(r"\{(\w+)\}", args.teacher_label)
+        answered = [line for line in train if all(json.loads(line).get(column) for column in columns)]
+        files["train-100" + TEACHER] = answered
     for name, rows in files.items():
         (folder / f"{name}.jsonl").write_text("".join(rows), encoding="utf-8")
 
@@ -66,7 +72,7 @@ def run(args, folder, mode, percent, seed, label=None):
         f"output_dir={output}",
         f"seed={seed}",
         f"rationale.mode={mode}",
-        f"data.train={folder / f'train-{percent}.jsonl'}",
+        f"data.train={folder / f'train-{percent}{TEACHER if label else str()}.jsonl'}",
         f"data.validation={folder / 'validation.jsonl'}",
     ]
     if label:
