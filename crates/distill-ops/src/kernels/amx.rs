@@ -6,6 +6,8 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
+use std::marker::PhantomData;
+use std::ptr;
 
 /// The tile data component of the extended state, in the words of `arch_prctl(2)`.
 const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
@@ -20,7 +22,15 @@ const AMX_TILE: u32 = 1 << 24;
 /// The permission is asked for here, once: it is the process's from then on, all its threads included. Then a small
 /// product is compared with its known result, so that a machine that promises tiles and does not keep it is noticed.
 pub(super) fn usable() -> bool {
-    has_amx() && permitted() && right_answer()
+    (has_amx() && permitted() || emulated()) && right_answer()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+use super::amx_emulated::emulated;
+
+#[cfg(not(all(test, target_os = "linux")))]
+fn emulated() -> bool {
+    false
 }
 
 fn has_amx() -> bool {
@@ -59,9 +69,15 @@ fn right_answer() -> bool {
     // Word `w` of either operand holds the numbers 2w and 2w + 1 (of the right one, moved by 5).
     let left: Vec<u32> = (0..words).map(|w| pair(number(2 * w), number(2 * w + 1))).collect();
     let right: Vec<u32> = (0..words).map(|w| pair(number(2 * w + 5), number(2 * w + 6))).collect();
-    let mut result = vec![1f32; 32 * 32];
-    // SAFETY: the processor has tiles and the process may use them; both operands hold two blocks, the result a tile.
-    unsafe { add_tile(blocks, left.as_ptr(), right.as_ptr(), result.as_mut_ptr(), 32) };
+    let bias = [1f32; 32];
+    let mut result = vec![0f32; 32 * 32];
+    // SAFETY: the processor has tiles and the process may use them; both operands hold two blocks, the result a tile, and
+    // each of its rows starts from the bias.
+    unsafe {
+        let _tiles = Tiles::configure();
+        let from = From::Rows(bias.as_ptr(), 0);
+        tile(blocks, left.as_ptr(), right.as_ptr(), from, result.as_mut_ptr(), 32);
+    }
     (0..32).all(|row| {
         (0..32).all(|column| {
             let expected: f32 = (0..blocks * BLOCK)
@@ -93,32 +109,78 @@ static CONFIGURATION: TileConfiguration = {
     TileConfiguration(bytes)
 };
 
-/// Adds the product of two packed panels to a tile of 32 x 32 sums.
+/// The right to use tiles on this thread: they are configured, and released when this goes.
 ///
-/// The configuration is loaded and released each time (53 ns a pair against a microsecond and more of products), so
-/// that no thread keeps tiles in use.
+/// Not nested, and never beyond what one thread does by itself: the release of an inner one would be that of the outer.
+#[derive(Debug)]
+pub(super) struct Tiles {
+    /// Of one thread.
+    _thread: PhantomData<*const ()>,
+}
+
+impl Tiles {
+    /// # Safety
+    /// [`usable`] has said yes.
+    pub(super) unsafe fn configure() -> Self {
+        // SAFETY: the caller's promise; it reads 64 bytes that are there for good.
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack));
+        }
+        Self { _thread: PhantomData }
+    }
+}
+
+impl Drop for Tiles {
+    fn drop(&mut self) {
+        // SAFETY: whoever made this could use tiles; nothing that is kept in them is wanted any more.
+        unsafe { asm!("tilerelease", options(nostack)) };
+    }
+}
+
+/// What a tile of sums starts from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum From {
+    /// Nothing.
+    Zero,
+    /// Rows of 32 floats, so many floats apart: none apart if all rows of the tile start alike.
+    Rows(*const f32, usize),
+}
+
+/// Writes the sum of a tile and the product of two packed panels to a tile of 32 x 32.
 ///
 /// # Safety
-/// [`usable`] has said yes; `left` and `right` hold `blocks · 32 · 16` words each, packed in panels of 32; `result` holds
-/// 32 rows of 32 floats, `stride` floats apart.
-pub(super) unsafe fn add_tile(
+/// [`usable`] has said yes and this thread has its [`Tiles`]; `left` and `right` hold `blocks · 32 · 16` words each, packed
+/// in panels of 32; `result` holds 32 rows of 32 floats, `stride` floats apart, and `from` what it says.
+pub(super) unsafe fn tile(
     blocks: usize,
     left: *const u32,
     right: *const u32,
+    from: From,
     result: *mut f32,
     stride: usize,
 ) {
-    let (bytes, lower) = (stride * 4, result.wrapping_add(16 * stride));
+    let (from, apart) = match from {
+        From::Zero => (ptr::null(), 0),
+        From::Rows(rows, apart) => (rows, apart),
+    };
     // SAFETY: the caller's promises cover every address: a block of the left operand is two tiles of 16 rows x 64
     // bytes one after the other, one of the right operand 16 rows of 128 bytes, two tiles side by side. All eight
-    // tiles are named as clobbered, and released at the end.
+    // tiles are named as clobbered.
     unsafe {
         asm!(
-            "ldtilecfg [{configuration}]",
-            "tileloadd tmm0, [{upper} + {bytes} * 1]",
-            "tileloadd tmm1, [{upper} + {bytes} * 1 + 64]",
-            "tileloadd tmm2, [{lower} + {bytes} * 1]",
-            "tileloadd tmm3, [{lower} + {bytes} * 1 + 64]",
+            "test {from}, {from}",
+            "jz 4f",
+            "tileloadd tmm0, [{from} + {apart} * 1]",
+            "tileloadd tmm1, [{from} + {apart} * 1 + 64]",
+            "tileloadd tmm2, [{lower_from} + {apart} * 1]",
+            "tileloadd tmm3, [{lower_from} + {apart} * 1 + 64]",
+            "jmp 5f",
+            "4:",
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "5:",
             "test {blocks}, {blocks}",
             "jz 3f",
             "2:",
@@ -139,11 +201,12 @@ pub(super) unsafe fn add_tile(
             "tilestored [{upper} + {bytes} * 1 + 64], tmm1",
             "tilestored [{lower} + {bytes} * 1], tmm2",
             "tilestored [{lower} + {bytes} * 1 + 64], tmm3",
-            "tilerelease",
-            configuration = in(reg) &raw const CONFIGURATION,
+            from = in(reg) from,
+            lower_from = in(reg) from.wrapping_add(16 * apart),
+            apart = in(reg) apart * 4,
             upper = in(reg) result,
-            lower = in(reg) lower,
-            bytes = in(reg) bytes,
+            lower = in(reg) result.wrapping_add(16 * stride),
+            bytes = in(reg) stride * 4,
             left = inout(reg) left => _,
             right = inout(reg) right => _,
             left_row = in(reg) 64usize,
@@ -153,5 +216,24 @@ pub(super) unsafe fn add_tile(
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
         );
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::kernels::amx_emulated::install;
+
+    #[test]
+    fn tiles_multiply_as_they_should() {
+        assert!(has_amx() && permitted() || install());
+        assert!(right_answer());
+    }
+
+    #[test]
+    fn tiles_that_were_asked_for_are_used() {
+        if emulated() && std::arch::is_x86_feature_detected!("avx512bf16") {
+            assert!(crate::kernels::Isa::available().contains(&crate::kernels::Isa::Amx));
+        }
     }
 }

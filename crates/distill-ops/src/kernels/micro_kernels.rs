@@ -1,5 +1,7 @@
 //! The innermost loops of a product: one tile of the result, kept in registers over the whole sum.
 
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::packing::{BLOCK, Words};
 
 /// What a tile starts from.
@@ -35,6 +37,15 @@ pub(super) struct MicroKernel {
     half: Option<Code>,
     /// By rows and neighbouring panels of columns, each counted from one: smaller and wider tiles.
     few_rows: &'static [&'static [Code]],
+    /// Whether the code uses AMX tiles.
+    tiles: bool,
+}
+
+/// What the thread at hand holds while it computes tiles (see [`MicroKernel::units`]).
+#[derive(Debug)]
+pub(super) struct Units {
+    #[cfg(target_arch = "x86_64")]
+    tiles: Option<amx::Tiles>,
 }
 
 /// Computes a whole tile: so many words of the left and the right operand, what the tile starts from, the bias if it is
@@ -90,10 +101,32 @@ impl MicroKernel {
         Self { words: Words::Rounded, ..self }
     }
 
+    /// What a thread needs while it computes tiles: once for as many of them as come one after the other, for AMX takes
+    /// as long to get ready as a tenth of a tile. Nothing that may run other tasks belongs in between.
+    #[allow(unsafe_code)]
+    pub(super) fn units(&self) -> Units {
+        Units {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a kernel with tiles is chosen only where they are usable.
+            tiles: self.tiles.then(|| unsafe { amx::Tiles::configure() }),
+        }
+    }
+
     /// Computes a whole tile into `result`, row by row with this stride.
     #[inline(always)]
     #[allow(unsafe_code)]
-    pub(super) fn tile(&self, operands: Operands<'_>, start: Start<'_>, result: &mut [f32], stride: usize) {
+    pub(super) fn tile(
+        &self,
+        units: &Units,
+        operands: Operands<'_>,
+        start: Start<'_>,
+        result: &mut [f32],
+        stride: usize,
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        assert!(!self.tiles || units.tiles.is_some());
+        #[cfg(not(target_arch = "x86_64"))]
+        let Units {} = units;
         let blocks = operands.words.div_ceil(BLOCK);
         assert!(operands.left.len() >= blocks * self.rows * BLOCK);
         assert!(operands.right.len() >= blocks * self.columns * BLOCK);
@@ -107,15 +140,22 @@ impl MicroKernel {
             }
         };
         let (left, right) = (operands.left.as_ptr(), operands.right.as_ptr());
-        // SAFETY: a kernel is chosen only where the processor has its instructions; all that it reads and writes has
-        // just been seen to be inside the slices.
+        // SAFETY: a kernel is chosen only where the processor has its instructions, and `units` are those of this thread
+        // (they cannot go to another); all that it reads and writes has just been seen to be inside the slices.
         unsafe { (self.code)(operands.words, left, right, kind, bias, result.as_mut_ptr(), stride) }
     }
 }
 
 /// The slow, obvious kernel; the one of processors without vectors that we know.
-pub(super) const PORTABLE: MicroKernel =
-    MicroKernel { rows: 4, columns: 16, words: Words::F32, code: portable_tile, half: None, few_rows: &[] };
+pub(super) const PORTABLE: MicroKernel = MicroKernel {
+    rows: 4,
+    columns: 16,
+    words: Words::F32,
+    code: portable_tile,
+    half: None,
+    few_rows: &[],
+    tiles: false,
+};
 
 /// # Safety
 /// As [`MicroKernel::tile`] promises.
@@ -215,6 +255,7 @@ mod x86 {
         code: avx512_f32_tile::<ROWS, 1, 2>,
         half: Some(avx512_f32_tile::<ROWS, 1, 1>),
         few_rows: few_rows!(avx512_f32_tile),
+        tiles: false,
     };
 
     /// 16 pairs of bf16 at a time.
@@ -225,6 +266,7 @@ mod x86 {
         code: avx512_bf16_tile::<ROWS, 1, 2>,
         half: Some(avx512_bf16_tile::<ROWS, 1, 1>),
         few_rows: few_rows!(avx512_bf16_tile),
+        tiles: false,
     };
 
     /// 8 floats at a time.
@@ -235,14 +277,22 @@ mod x86 {
         code: avx2_tile::<ROWS_AVX2>,
         half: None,
         few_rows: &[&[avx2_tile::<1>], &[avx2_tile::<2>], &[avx2_tile::<3>], &[avx2_tile::<4>]],
+        tiles: false,
     };
 
     /// Four tiles of 16 x 16, two of either operand.
-    pub(in super::super) const AMX: MicroKernel =
-        MicroKernel { rows: 32, columns: 32, words: Words::Pairs, code: amx_tile, half: None, few_rows: &[] };
+    pub(in super::super) const AMX: MicroKernel = MicroKernel {
+        rows: 32,
+        columns: 32,
+        words: Words::Pairs,
+        code: amx_tile,
+        half: None,
+        few_rows: &[],
+        tiles: true,
+    };
 
     /// # Safety
-    /// AMX is usable, and as [`MicroKernel::tile`] promises.
+    /// The thread has its tiles, and as [`MicroKernel::tile`] promises.
     unsafe fn amx_tile(
         words: usize,
         left: *const u32,
@@ -254,14 +304,12 @@ mod x86 {
     ) {
         // SAFETY: the caller's promises: 32 rows of 32 floats, and as many biases.
         unsafe {
-            for row in 0..32 {
-                match start {
-                    StartKind::Result => break,
-                    StartKind::Zero => result.add(row * stride).write_bytes(0, 32),
-                    StartKind::Bias => result.add(row * stride).copy_from_nonoverlapping(bias, 32),
-                }
-            }
-            amx::add_tile(words.div_ceil(BLOCK), left, right, result, stride);
+            let from = match start {
+                StartKind::Zero => amx::From::Zero,
+                StartKind::Result => amx::From::Rows(result, stride),
+                StartKind::Bias => amx::From::Rows(bias, 0),
+            };
+            amx::tile(words.div_ceil(BLOCK), left, right, from, result, stride);
         }
     }
 

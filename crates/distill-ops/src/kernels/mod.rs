@@ -8,6 +8,8 @@ mod activation;
 mod adamw;
 #[cfg(target_arch = "x86_64")]
 mod amx;
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+mod amx_emulated;
 mod attention;
 mod attention_backward;
 mod attention_decode;

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::activation::Curve;
 use super::matrix::Matrix;
-use super::micro_kernels::{MicroKernel, Operands, Start};
+use super::micro_kernels::{MicroKernel, Operands, Start, Units};
 use super::packed_right::{ACTIVATED, PackedRight, SERIAL_PACKING, TASKS_PER_THREAD, kernel, with_packed};
 use super::packing::{BLOCK, pack_left};
 use crate::precision::Precision;
@@ -267,10 +267,19 @@ impl Work<'_> {
             let rows = result.len() / columns;
             let left = self.room(rows, left);
             self.pack(first, rows, left);
+            let units = self.kernel.units();
             for blocks in self.block_ranges() {
                 for panel in 0..columns.div_ceil(self.kernel.columns) {
                     let at = panel * self.kernel.columns;
-                    self.panels_of_columns(self.kernel, left, panel, blocks.clone(), result, columns, at);
+                    self.panels_of_columns(
+                        (self.kernel, &units),
+                        left,
+                        panel,
+                        blocks.clone(),
+                        result,
+                        columns,
+                        at,
+                    );
                 }
             }
         });
@@ -330,11 +339,12 @@ impl Work<'_> {
     /// Some panels of the right operand against all packed panels of the left one; `strip` has their columns alone.
     fn strip(&self, left: &[u32], panels: Range<usize>, strip: &mut [f32], stride: usize) {
         let (columns, most) = (self.kernel.columns, self.kernel.most_panels());
+        let units = self.kernel.units();
         if most == 1 {
             for panel in panels.clone() {
                 for blocks in self.block_ranges() {
                     let at = (panel - panels.start) * columns;
-                    self.panels_of_columns(self.kernel, left, panel, blocks, strip, stride, at);
+                    self.panels_of_columns((self.kernel, &units), left, panel, blocks, strip, stride, at);
                 }
             }
             return;
@@ -344,7 +354,7 @@ impl Work<'_> {
             let [first, end] = [tile, tile + 1].map(|tile| tile * panels.len() / tiles);
             let kernel = self.kernel.for_panels(end - first);
             let (panel, at) = (panels.start + first, first * columns);
-            self.panels_of_columns(kernel, left, panel, 0..self.blocks(), strip, stride, at);
+            self.panels_of_columns((kernel, &units), left, panel, 0..self.blocks(), strip, stride, at);
         }
     }
 
@@ -353,7 +363,7 @@ impl Work<'_> {
     #[allow(clippy::too_many_arguments)]
     fn panels_of_columns(
         &self,
-        kernel: MicroKernel,
+        (kernel, units): (MicroKernel, &Units),
         left: &[u32],
         panel: usize,
         blocks: Range<usize>,
@@ -388,9 +398,9 @@ impl Work<'_> {
             let operands = Operands { left: &left[inside.clone()], right, words };
             let rows = result.len() / stride;
             if rows == kernel.rows && at + kernel.columns <= stride {
-                kernel.tile(operands, start, &mut result[at..], stride);
+                kernel.tile(units, operands, start, &mut result[at..], stride);
             } else {
-                edge(kernel, operands, start, result, Edge { stride, at, rows, live });
+                edge((kernel, units), operands, start, result, Edge { stride, at, rows, live });
             }
         }
     }
@@ -409,7 +419,13 @@ struct Edge {
 }
 
 /// A tile that hangs over the edge of the result: computed aside, then its inner part is copied.
-fn edge(kernel: MicroKernel, operands: Operands<'_>, start: Start<'_>, result: &mut [f32], edge: Edge) {
+fn edge(
+    (kernel, units): (MicroKernel, &Units),
+    operands: Operands<'_>,
+    start: Start<'_>,
+    result: &mut [f32],
+    edge: Edge,
+) {
     let mut aside = [0f32; LARGEST_TILE];
     let aside = &mut aside[..kernel.rows * kernel.columns];
     let Edge { stride, at, rows, live } = edge;
@@ -419,7 +435,7 @@ fn edge(kernel: MicroKernel, operands: Operands<'_>, start: Start<'_>, result: &
         }
     }
     let kernel = if 2 * live <= kernel.columns { kernel.for_half() } else { kernel };
-    kernel.tile(operands, start, aside, kernel.columns);
+    kernel.tile(units, operands, start, aside, kernel.columns);
     for (row, aside) in result.chunks_mut(stride).zip(aside.chunks(kernel.columns)).take(rows) {
         row[at..at + live].copy_from_slice(&aside[..live]);
     }
