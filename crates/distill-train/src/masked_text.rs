@@ -4,14 +4,44 @@
 //! their gradients are added to the classifier's, whose update both then have.
 
 use crate::error::TrainError;
+use crate::events::Observer;
 use crate::examples::{ExampleKind, Examples};
 use crate::objectives::Losses;
 use crate::parameter_groups::GroupRules;
-use crate::rows::TokenizedRows;
+use crate::read_instead::ReadInstead;
+use crate::rows::{Rows, TokenizedRows};
+use crate::tasks::MaskedLmBeside;
 use burn::tensor::Tensor;
 use distill_data::Masking;
-use distill_models::Model;
+use distill_models::{Loaded, Model};
 use std::collections::{HashMap, HashSet};
+
+/// Texts of which hidden tokens are guessed beside the labels.
+pub struct MaskedSources {
+    /// The training rows' sources, each with its texts.
+    pub(crate) read: ReadInstead,
+    /// Hides tokens.
+    pub(crate) masking: Masking,
+    /// Factor on the loss.
+    pub(crate) weight: f64,
+}
+
+impl MaskedSources {
+    /// The texts that `wanted` names, of these training rows.
+    ///
+    /// # Errors
+    /// As when the data were read first, if a column is missing.
+    pub(crate) fn read(
+        wanted: &MaskedLmBeside,
+        rows: &[&Rows],
+        masking: Masking,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, TrainError> {
+        let what = "reading the texts of `masked_lm`";
+        let read = ReadInstead::by_columns(Some(&wanted.text), rows, what, observer)?;
+        Ok(Self { read, masking, weight: wanted.weight })
+    }
+}
 
 /// A masked language model over the encoder of another model, and the head that is its own.
 pub struct MaskedLmTwin {
@@ -21,6 +51,15 @@ pub struct MaskedLmTwin {
 }
 
 impl MaskedLmTwin {
+    /// `twin` beside the model of `loaded`, whose report tells of both from now on.
+    pub(crate) fn of(twin: Loaded, loaded: &mut Loaded, rules: &GroupRules) -> Self {
+        let (report, of_twin) = (&mut loaded.report, twin.report);
+        let twin = Self::new(twin.model, loaded.model.as_ref(), rules);
+        report.unused.retain(|name| of_twin.unused.contains(name));
+        report.newly_initialised.extend(of_twin.newly_initialised.into_iter().filter(|name| twin.owns(name)));
+        twin
+    }
+
     /// `model` as the twin of `other`; what both have is trained by the same rules, its head always.
     pub fn new(mut model: Box<dyn Model>, other: &dyn Model, rules: &GroupRules) -> Self {
         let shared: HashSet<String> =

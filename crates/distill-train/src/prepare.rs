@@ -3,11 +3,11 @@
 use crate::beside::Beside;
 use crate::computing::{Computing, precision_for};
 use crate::error::TrainError;
-use crate::events::{Event, Observer, Silent};
+use crate::events::{Observer, Silent};
 use crate::example_maker::{ExampleMaker, masking_of, masking_with, pad_token_id};
 use crate::examples::Examples;
 use crate::label_order::{label_order, reorder_head};
-use crate::masked_text::MaskedLmTwin;
+use crate::masked_text::{MaskedLmTwin, MaskedSources};
 use crate::more_text::check_namer;
 use crate::objectives::{Level, LossConfig, Losses, Pair, Projection, Unfit, reads_teacher_logits};
 use crate::parameter_groups::GroupRules;
@@ -15,23 +15,23 @@ use crate::prepare_checks::{
     check_adapters, check_answered, check_fit, check_masked_text, check_needs, check_not_its_own_output,
     check_rows, check_teachers, check_teachers_text, check_texts_of_its_own,
 };
-use crate::read_data::{read_data, read_other_columns};
+use crate::read_data::read_data;
+use crate::read_instead::ReadInstead;
 use crate::read_model::{model_folder, read_config, read_model};
+use crate::read_tokenizer::read_tokenizer;
 use crate::recipe_checks::{losses_of, metric_of, task_of, validate};
 use crate::record::DataFile;
 use crate::report::ChosenMetric;
-use crate::rows::{Rows, Source, TokenizedRows};
+use crate::rows::{Rows, TokenizedRows};
 use crate::tasks::{ClassificationTask, Task};
 use crate::teacher::{PreparedTeacher, prepare_teachers};
 use crate::written::check as check_written;
 use burn::tensor::Device;
-use distill_data::tokenizer::{Tokenizer, TokenizerKind, TrainConfig};
+use distill_data::tokenizer::Tokenizer;
 use distill_data::{LabelMap, Layout, Masking};
 use distill_models::{Loaded, ModelConfig, StudentReport, Task as ModelTask, TaskKind, find};
 use distill_ops::{DeviceSpec, Precision, describe, resolve};
-use distill_recipe::{
-    Column, Faults, FromTeacher, ModelTable, OneOrMany, Recipe, TeacherTable, TokenizerTraining,
-};
+use distill_recipe::{Faults, FromTeacher, ModelTable, Recipe, TeacherTable};
 use regex::Regex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,19 +43,6 @@ pub enum Shortage {
     Refuse,
     /// Tell: a plan, unless not even the weights fit.
     Tell,
-}
-
-/// Sources, each with the one that is read in its place.
-pub type ReadInstead = Vec<(Arc<Source>, Arc<Source>)>;
-
-/// Texts of which hidden tokens are guessed beside the labels.
-pub struct MaskedSources {
-    /// The training rows' sources, each with its texts.
-    pub read: ReadInstead,
-    /// Hides tokens.
-    pub masking: Masking,
-    /// Factor on the loss.
-    pub weight: f64,
 }
 
 /// Everything that a run works with.
@@ -194,25 +181,21 @@ pub fn prepare(
     let mut taught: Vec<&Rows> = std::iter::once(&data.train).chain(&data.transfer).collect();
     taught.extend(data.validation.iter().filter(|_| matches!(metric, ChosenMetric::Objective)));
     let columns = recipe.teacher.as_ref().and_then(|teacher| teacher.text.as_ref());
-    let read_by_teacher = by_other_columns(columns, &taught, "reading what the teacher reads", observer)?;
-    let (masked_text, masked_lm) = match &task {
+    let read_by_teacher =
+        ReadInstead::by_columns(columns, &taught, "reading what the teacher reads", observer)?;
+    let beside_labels = match &task {
         Task::Classification(ClassificationTask { masked_lm: Some(wanted), .. }) => {
             check_masked_text(recipe, loaded.config.architecture.tasks)?;
             let parts: Vec<&Rows> = std::iter::once(&data.train).chain(&data.transfer).collect();
-            let what = "reading the texts of `masked_lm`";
-            let read = by_other_columns(Some(&wanted.text), &parts, what, observer)?;
             let masking = masking_with(&tokenizer, wanted.mlm_probability, recipe.seed)?;
+            let sources = MaskedSources::read(wanted, &parts, masking, observer)?;
             let (model, folder) = (ModelTask::MaskedLm, folder.as_deref());
             let (twin, _) = read_model(recipe, folder, &tokenizer, model, &device, &mut Silent)?;
-            let (report, of_twin) = (&mut loaded.report, twin.report);
-            let twin = MaskedLmTwin::new(twin.model, loaded.model.as_ref(), &rules);
-            report.unused.retain(|name| of_twin.unused.contains(name));
-            let new = of_twin.newly_initialised.into_iter().filter(|name| twin.owns(name));
-            report.newly_initialised.extend(new);
-            (Some(MaskedSources { read, masking, weight: wanted.weight }), Some(twin))
+            Some((sources, MaskedLmTwin::of(twin, &mut loaded, &rules)))
         }
-        _ => (None, None),
+        _ => None,
     };
+    let (masked_text, masked_lm) = beside_labels.unzip();
     let (mut warnings, mut notes) = (data.warnings, data.notes);
     warnings.extend(short);
     warnings.extend(computing.warning());
@@ -301,31 +284,6 @@ fn uses_transfer(configs: &[LossConfig]) -> bool {
     configs.iter().any(|config| config.kind != "hard_labels")
 }
 
-/// The sources of these rows read by other columns; nothing without any.
-fn by_other_columns(
-    columns: Option<&OneOrMany<Column>>,
-    rows: &[&Rows],
-    what: &str,
-    observer: &mut dyn Observer,
-) -> Result<ReadInstead, TrainError> {
-    let mut found = ReadInstead::new();
-    let Some(columns) = columns else { return Ok(found) };
-    for rows in rows {
-        // Training and validation rows are often parts of one source, which is read once.
-        if !found.iter().any(|(source, _)| Arc::ptr_eq(source, &rows.source)) {
-            let source = read_other_columns(&rows.source, columns, what, observer)?;
-            found.push((rows.source.clone(), Arc::new(source)));
-        }
-    }
-    Ok(found)
-}
-
-/// The same rows of the source that is read in place of theirs.
-fn read_instead(sources: &ReadInstead, rows: &Rows) -> Option<Rows> {
-    let (_, source) = sources.iter().find(|(source, _)| Arc::ptr_eq(source, &rows.source))?;
-    Some(Rows { source: source.clone(), rows: rows.rows.clone() })
-}
-
 /// The folder of the teacher that a student is made of.
 fn teacher_folder(
     recipe: &Recipe,
@@ -393,56 +351,6 @@ fn freeze_patterns(recipe: &Recipe) -> Result<Vec<Regex>, Faults> {
     if faults.is_empty() { Ok(patterns) } else { Err(recipe.faults(faults)) }
 }
 
-fn read_tokenizer(
-    recipe: &Recipe,
-    model: Option<&Path>,
-    train: &Rows,
-    observer: &mut dyn Observer,
-) -> Result<Tokenizer, TrainError> {
-    let table = recipe.tokenizer.as_ref();
-    if let Some(training) = table.and_then(|table| table.train.as_ref()) {
-        if model.is_some() {
-            let help = "remove `[tokenizer]`: a pretrained model has its own".to_owned();
-            let message = "a pretrained model cannot be used with a new tokenizer";
-            let fault = recipe.fault_at("tokenizer.train", message, Some(help));
-            return Err(recipe.faults(vec![fault]).into());
-        }
-        observer.event(&Event::Stage { message: "training the tokenizer".to_owned() });
-        let max_length = recipe.data.max_length;
-        let mut texts = Vec::with_capacity(train.len());
-        train.for_each_text(&mut |_, text| {
-            texts.push(text.to_owned());
-            Ok(())
-        })?;
-        return Ok(Tokenizer::train(&texts, &train_config(training))?.with_model_max_length(max_length));
-    }
-    if let Some(path) = table.and_then(|table| table.path.as_deref()) {
-        return Ok(Tokenizer::load(&model_folder(path, observer)?)?);
-    }
-    match model {
-        Some(folder) => Ok(Tokenizer::load(folder)?),
-        None => {
-            let help =
-                "add `[tokenizer]` with `train = { vocab_size = 4000 }` or `path = \"...\"`".to_owned();
-            let message = "a model from scratch needs a tokenizer";
-            Err(recipe.faults(vec![recipe.fault_at("model.architecture", message, Some(help))]).into())
-        }
-    }
-}
-
-fn train_config(training: &TokenizerTraining) -> TrainConfig {
-    TrainConfig {
-        kind: match training.kind {
-            distill_recipe::TokenizerKind::Wordpiece => TokenizerKind::WordPiece,
-            distill_recipe::TokenizerKind::Bpe => TokenizerKind::Bpe,
-            distill_recipe::TokenizerKind::Gpt2 => TokenizerKind::Gpt2,
-        },
-        vocab_size: training.vocab_size,
-        min_frequency: training.min_frequency,
-        lowercase: training.lowercase(),
-    }
-}
-
 impl Prepared {
     /// The losses once more, as they were built.
     ///
@@ -470,14 +378,14 @@ impl Prepared {
 
     /// These rows as the teachers read them, where they read other columns.
     pub(crate) fn for_teacher(&self, rows: &Rows) -> Option<Rows> {
-        read_instead(&self.read_by_teacher, rows)
+        self.read_by_teacher.rows(rows)
     }
 
     /// The training rows as `masked_lm` reads them; nothing without it.
     pub(crate) fn masked_parts(&self) -> Option<(&MaskedSources, Vec<Rows>)> {
         let masked = self.masked_text.as_ref()?;
         let parts = self.training_parts();
-        Some((masked, parts.into_iter().filter_map(|rows| read_instead(&masked.read, rows)).collect()))
+        Some((masked, parts.into_iter().filter_map(|rows| masked.read.rows(rows)).collect()))
     }
 
     /// How many rows there are to learn from.

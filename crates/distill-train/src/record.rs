@@ -2,12 +2,12 @@
 
 use crate::checkpoint::LoopState;
 use crate::computing::Computing;
+use crate::loop_settings::LoopSettings;
 use crate::memory::peak_memory;
 use crate::plan::{DistillationPlan, ModelPlan, Rows, distillation_plan, model_plan, row_counts};
 use crate::prepare::Prepared;
 use crate::report::Report;
 use crate::run_folder::Status;
-use crate::trainer::LoopSettings;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

@@ -9,13 +9,14 @@ use crate::events::{Event, Observer};
 use crate::examples::Examples;
 use crate::explain::write_report;
 use crate::fingerprint::{fingerprint, recipe_fingerprint};
+use crate::loop_settings::LoopSettings;
 use crate::masked_text::MaskedText;
 use crate::measure::{Head, Measured, Use, Written};
 use crate::more_text::add_copies;
-use crate::needs::{activations, memory_need};
-use crate::objectives::{Losses, Projection};
+use crate::needs::memory_need;
+use crate::objectives::Projection;
 use crate::optimizer::Optimizer;
-use crate::plan::{model_size, steps, teacher_memory};
+use crate::plan::{model_size, teacher_memory};
 use crate::prepare::{Prepared, Shortage, prepare};
 use crate::record::{RunRecord, RunSummary};
 use crate::report::{ChosenMetric, Report};
@@ -23,9 +24,8 @@ use crate::rows::{Rows, TokenizedRows};
 use crate::run_folder::{
     PREDICTIONS_FILE, RATIONALES_FILE, RECIPE_FILE, RUN_FILE, RunFolder, Start, Status, check,
 };
-use crate::schedule::Schedule;
 use crate::teacher::Teachers;
-use crate::trainer::{LoopEnd, LoopSettings, Measure, Trainer};
+use crate::trainer::{LoopEnd, Measure, Trainer};
 use crate::written::{OnPolicy, TeacherTexts};
 use distill_models::{Adapter, HeadPolicy, LoadRequest, Model, TaskKind, load};
 use distill_ops::{AdamW, describe};
@@ -106,7 +106,7 @@ pub fn run(
     for replaced in &options.replaced {
         RunFolder::claim(replaced, Start::Overwrite)?.abandon()?;
     }
-    let settings = loop_settings(&prepared, prepared.training_rows());
+    let settings = LoopSettings::of(&prepared, prepared.training_rows());
     let mut record = RunRecord::new(&prepared, &settings, print);
     if let Some(checkpoint) = &checkpoint {
         record.progress(&checkpoint.state, &settings.loss_names());
@@ -202,7 +202,7 @@ impl Run<'_> {
             });
         }
         // Packed sequences are counted only now.
-        self.settings = loop_settings(&self.prepared, learnt.examples.len());
+        self.settings = LoopSettings::of(&self.prepared, learnt.examples.len());
         self.record.steps.total = self.settings.total_steps;
         self.record.timings.prepare = self.begin.elapsed().as_secs_f64();
         self.write_record(Status::Running)?;
@@ -459,45 +459,5 @@ fn report_new_weights(prepared: &Prepared, observer: &mut dyn Observer) {
     }
     if let Some(labels) = &prepared.labels {
         observer.event(&Event::Note { message: labels.describe() });
-    }
-}
-
-fn loop_settings(prepared: &Prepared, rows: usize) -> LoopSettings {
-    let (recipe, train) = (&prepared.recipe, &prepared.recipe.train);
-    let steps = steps(recipe, rows);
-    LoopSettings {
-        seed: recipe.seed,
-        total_steps: steps.total,
-        steps_per_epoch: steps.per_epoch,
-        batch_size: train.batch_size,
-        gradient_accumulation_steps: train.gradient_accumulation_steps,
-        eval_batch_size: train.eval_batch_size.unwrap_or(train.batch_size),
-        schedule: Schedule {
-            kind: train.lr_scheduler_type,
-            learning_rate: train.learning_rate,
-            power: train.lr_scheduler_power,
-            warmup_steps: steps.warmup,
-            total_steps: steps.total,
-        },
-        max_grad_norm: train.max_grad_norm,
-        losses: prepared.losses.clone(),
-        label_smoothing: train.label_smoothing,
-        precision: prepared.precision,
-        activations: activations(recipe),
-        on_nan: train.on_nan,
-        logging_steps: train.logging_steps,
-        eval_steps: train.eval_steps.unwrap_or(steps.per_epoch),
-        save_steps: train.save_steps.unwrap_or(steps.per_epoch),
-        save_total_limit: train.save_total_limit,
-        metric: prepared.metric,
-        early_stopping_patience: train.early_stopping_patience,
-        pad_token_id: prepared.pad_token_id(),
-        max_length: recipe.data.max_length,
-        labels: prepared.label_names().to_vec(),
-        names_beside: prepared
-            .masked_text
-            .iter()
-            .flat_map(|_| Losses::of_hidden_tokens(1.0).names())
-            .collect(),
     }
 }

@@ -6,86 +6,27 @@ use crate::error::TrainError;
 use crate::evaluate::Batching;
 use crate::events::{Event, LoggedRecord, Observer, StepRecord};
 use crate::examples::{Examples, LabelledBatch};
+use crate::loop_settings::LoopSettings;
 use crate::masked_text::{MaskedLmTwin, MaskedText};
-use crate::objectives::{Losses, Projection, StepCounts};
+use crate::objectives::{Projection, StepCounts};
 use crate::optimizer::{Gradients, Optimizer, clip_factor, gradient_norm};
 use crate::pass::{Pass, PassInput, PassSettings, pass};
-use crate::report::{ChosenMetric, Report};
+use crate::report::Report;
 use crate::run_folder::MetricsLog;
-use crate::schedule::Schedule;
 use crate::teacher::Teacher;
 use crate::written::OnPolicy;
 use distill_data::epoch_order;
 use distill_eval::EvalError;
-use distill_models::{Activations, Model};
-use distill_ops::{Dropout, Precision};
+use distill_models::Model;
+use distill_ops::Dropout;
 use distill_recipe::NanPolicy;
 use indexmap::IndexMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Skipped steps in a row that end a run all the same: its weights are beyond repair.
 const MOST_SKIPS_IN_A_ROW: u64 = 10;
-
-/// The settings of the loop, all decided before it begins.
-#[derive(Clone, Debug)]
-pub struct LoopSettings {
-    /// Seed of the order of rows and of dropout.
-    pub seed: u64,
-    /// Optimizer steps of the run.
-    pub total_steps: u64,
-    /// Optimizer steps of one pass over the training rows.
-    pub steps_per_epoch: u64,
-    /// Rows a micro-step.
-    pub batch_size: usize,
-    /// Micro-steps a step.
-    pub gradient_accumulation_steps: usize,
-    /// Rows a batch of an evaluation.
-    pub eval_batch_size: usize,
-    /// Learning rate of each step.
-    pub schedule: Schedule,
-    /// Longest gradient; 0 = any.
-    pub max_grad_norm: f64,
-    /// What is minimised.
-    pub losses: Arc<Losses>,
-    /// Share of the target spread over all labels.
-    pub label_smoothing: f64,
-    /// What matrix products multiply in, those of evaluations too.
-    pub precision: Precision,
-    /// What the backward pass finds of the layers.
-    pub activations: Activations,
-    /// What to do about a loss that is not finite.
-    pub on_nan: NanPolicy,
-    /// Steps between two lines of `metrics.jsonl`.
-    pub logging_steps: u64,
-    /// Steps between two evaluations.
-    pub eval_steps: u64,
-    /// Steps between two checkpoints.
-    pub save_steps: u64,
-    /// Checkpoints kept; `None` = all.
-    pub save_total_limit: Option<usize>,
-    /// Chooses the best model.
-    pub metric: ChosenMetric,
-    /// Evaluations without an improvement that end the run; `None` = never.
-    pub early_stopping_patience: Option<usize>,
-    /// Id of the padding token.
-    pub pad_token_id: u32,
-    /// Longest sequence, in tokens.
-    pub max_length: usize,
-    /// Names of the labels; none for a language model.
-    pub labels: Vec<String>,
-    /// Names of the losses beside those of the task.
-    pub names_beside: Vec<String>,
-}
-
-impl LoopSettings {
-    /// Names of all losses, in the order in which a step counts them.
-    pub fn loss_names(&self) -> Vec<String> {
-        [self.losses.names(), self.names_beside.clone()].concat()
-    }
-}
 
 /// Measures a model: the one in training, and what is learned beside it.
 pub type Measure<'a> = dyn Fn(&dyn Model, Option<&Projection>, Batching) -> Result<Report, TrainError> + 'a;
