@@ -225,6 +225,18 @@ fn a_resumed_run_and_another_number_of_threads_end_with_the_same_bytes() {
 }
 
 #[test]
+fn test_questions_that_were_learnt_are_told_whatever_rationale_they_had() {
+    let folder = folder();
+    for (architecture, mode) in [("llama", "multi_task"), ("gpt2", "single_task"), ("t5", "label_only")] {
+        let extra = format!("mode = \"{mode}\"");
+        let recipe = recipe(architecture, SUMS, &extra).replace("= 0.1", "= 0.0");
+        let outcome = train(folder.path(), &recipe, &["--set", "train.max_steps=1"]).success();
+        let expected = "12 of 12 test rows have the same prompt as a training row";
+        assert!(outcome.stderr.contains(expected), "{mode}: {}", outcome.stderr);
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_the_way_out() {
     let folder = folder();
     let whole = recipe("llama", SUMS, "");
@@ -243,6 +255,7 @@ fn what_cannot_be_is_refused_with_the_way_out() {
         ),
         (whole.clone() + "metric_for_best_model = \"acuracy\"\n", "did you mean `accuracy`?"),
         (whole.replace("[rationale]", "[x]"), "needs a `[rationale]`"),
+        (whole.replace("kind = \"gpt2\"", "kind = \"bpe\""), "help: train it with `kind = \"gpt2\"`"),
         (
             whole.replace(
                 "[model]",

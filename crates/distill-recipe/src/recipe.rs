@@ -425,6 +425,11 @@ help: `seed` belongs at the top of the recipe, before the first table"#
             ),
             ("data.text=[true]", "item 1 of `text` must be a string or an integer, found the boolean `true`"),
             ("data.train=[1]", "item 1 of `train` must be a string, found the integer `1`"),
+            (
+                "data.validation=0.1",
+                "`validation` must be a string or a list of strings, found the number `0.1`\n  --> --set data.validation=0.1\nhelp: name a file, or split rows off `train`: `validation_fraction = 0.1`",
+            ),
+            ("data.test=0.1", "help: name a file: test rows are never split off"),
             ("data.delimiter=ab", "`delimiter` must be one character, found `\"ab\"`"),
             ("data.delimiter=é", "`delimiter` must be an ASCII character, found `é`"),
             (

@@ -4,7 +4,9 @@ use crate::error::TrainError;
 use crate::events::{Event, Observer};
 use crate::prepare::Prepared;
 use crate::rows::{self, Rows, TokenizedRows};
+use crate::tasks::Task;
 use distill_data::TokenizedDataset;
+use distill_data::marks::is_learnt;
 use distill_data::tokenizer::Tokenizer;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,6 +22,35 @@ pub struct Datasets {
     pub validation: Option<TokenizedRows>,
     /// Test rows, if any.
     pub test: Option<TokenizedRows>,
+    /// What two rows that are the same have in common.
+    same: Same,
+}
+
+/// What two rows that are the same have in common.
+#[derive(Clone, Copy, Debug)]
+enum Same {
+    /// All of their tokens.
+    Tokens,
+    /// The tokens before those that are learnt: a test row has no rationale, whatever training rows have.
+    Prompt,
+}
+
+impl Same {
+    /// The part of a row by which it is compared.
+    fn of(self, row: &[u32]) -> &[u32] {
+        match self {
+            Self::Tokens => row,
+            Self::Prompt => &row[..row.iter().position(|token| is_learnt(*token)).unwrap_or(row.len())],
+        }
+    }
+
+    /// For people.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Prompt => "prompt",
+        }
+    }
 }
 
 /// Tokenises every data set of a run, or finds its tokens in the cache.
@@ -37,6 +68,7 @@ pub fn tokenize(
         train: tokens.of(&prepared.training_parts(), "training")?,
         validation: prepared.validation.as_ref().map(|rows| tokens.of(&[rows], "validation")).transpose()?,
         test: prepared.test.as_ref().map(|rows| tokens.of(&[rows], "test")).transpose()?,
+        same: if matches!(prepared.task, Task::Rationale(_)) { Same::Prompt } else { Same::Tokens },
     })
 }
 
@@ -96,12 +128,12 @@ impl Tokens<'_> {
     }
 }
 
-/// How many test rows have the very tokens of a training row: an honest test has none.
+/// How many test rows are training rows: an honest test has none.
 fn leaked_rows(datasets: &Datasets) -> Result<usize, TrainError> {
     let Some(test) = &datasets.test else { return Ok(0) };
     let digest = |rows: &TokenizedRows, position| {
         let mut hasher = DefaultHasher::new();
-        rows.read(position)?.hash(&mut hasher);
+        datasets.same.of(&rows.read(position)?).hash(&mut hasher);
         Ok::<u64, TrainError>(hasher.finish())
     };
     let train = &datasets.train;
@@ -120,11 +152,11 @@ impl Datasets {
     /// [`TrainError::Data`] if the token cache cannot be read.
     pub fn leak_warning(&self) -> Result<Option<String>, TrainError> {
         let leaked = leaked_rows(self)?;
-        let rows = self.test.as_ref().map_or(0, TokenizedRows::len);
+        let (rows, same) = (self.test.as_ref().map_or(0, TokenizedRows::len), self.same.name());
         Ok((leaked > 0).then(|| {
-        format!(
-            "{leaked} of {rows} test rows have the same tokens as a training row, which flatters the scores"
-        )
-    }))
+            format!(
+                "{leaked} of {rows} test rows have the same {same} as a training row, which flatters the scores"
+            )
+        }))
     }
 }

@@ -201,11 +201,14 @@ pub(crate) fn check_rows(recipe: &Recipe, tokenizer: &Tokenizer, rows: &Rows) ->
     }
     match tokenizer.eos_token_id() {
         Some(_) => Ok(()),
-        None => fault(
-            "model",
-            "the tokenizer has no end-of-text token, and every text is to end with one".to_owned(),
-            "name it by `eos_token` in `tokenizer_config.json`",
-        ),
+        None => {
+            let message =
+                "the tokenizer has no end-of-text token, and every text is to end with one".to_owned();
+            match recipe.tokenizer.as_ref().and_then(|table| table.train.as_ref()) {
+                Some(_) => fault("tokenizer.train", message, "train it with `kind = \"gpt2\"`"),
+                None => fault("model", message, "name it by `eos_token` in `tokenizer_config.json`"),
+            }
+        }
     }
 }
 

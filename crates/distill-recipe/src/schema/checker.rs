@@ -119,7 +119,10 @@ impl<'a> Checker<'a> {
     fn wrong_type(&mut self, node: &Node, schema: &Json, wanted: &str, place: &Place) {
         let message = format!("{} must be {wanted}, found {}", place.name(), node.described());
         let mut fault = Fault::new(message, node.label());
-        fault.help = expected::conversion(self.root, schema, node, place);
+        let number = matches!(node.value, Value::Integer(_) | Value::Float(_));
+        let advice = schema.get("x-number").filter(|_| number).and_then(Json::as_str);
+        let advice = advice.map(|advice| advice.replace("{value}", &node.shown()));
+        fault.help = advice.or_else(|| expected::conversion(self.root, schema, node, place));
         self.fault(place, fault);
     }
 
@@ -159,6 +162,10 @@ impl<'a> Checker<'a> {
             return self.choice(tag, schema, &names, &place.key(key));
         }
         if let [only] = forms[..] {
+            if schema.get("x-number").is_some() && !expected::accepts_kind_deep(self.root, only, node) {
+                let wanted = expected::describe(self.root, only);
+                return self.wrong_type(node, schema, &wanted, place);
+            }
             return self.value(node, only, place);
         }
         let trials: Vec<Checker<'a>> = forms

@@ -1,9 +1,9 @@
 //! Checks a written table against the JSON Schema of the type that it is to become.
 //!
 //! The schemas come from `schemars`, so that the type, the checks and `distill schema` cannot
-//! drift apart. Two keywords of our own travel in them: `x-aliases` (names that users know from
-//! other tools, to our names; on a table or on an enumeration) and `x-help` (advice for a value out of
-//! range, `{value}` stands for it).
+//! drift apart. Keywords of our own travel in them: `x-aliases` (names that users know from other
+//! tools, to our names; on a table or on an enumeration), `x-help` (advice for a value out of range)
+//! and `x-number` (advice for a number where there can be none); `{value}` stands for the value.
 
 mod bounds;
 mod checker;

@@ -90,8 +90,10 @@ pub struct DataTable {
     /// Training examples: a file, a glob, `hf://datasets/org/name[@revision]/split`, or a list of them.
     pub train: OneOrMany<String>,
     /// Validation examples, as `train`; by default a part of `train` is split off.
+    #[schemars(extend("x-number" = "name a file, or split rows off `train`: `validation_fraction = {value}`"))]
     pub validation: Option<OneOrMany<String>>,
     /// Test examples, as `train`, measured once at the end; by default there is no test.
+    #[schemars(extend("x-number" = "name a file: test rows are never split off"))]
     pub test: Option<OneOrMany<String>>,
     /// Format of the files: `csv`, `tsv`, `jsonl`, `parquet` or `text` (a line an example); by default told by their extension.
     pub format: Option<DataFormat>,
