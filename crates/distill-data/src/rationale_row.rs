@@ -95,7 +95,11 @@ impl RationaleFields {
             let columns = field.columns(header);
             let (own, others) = rest.split_at(columns.len().min(rest.len()));
             rest = others;
-            let text = |(column, value)| joined(value, column, &place);
+            // The choices read alike in every format.
+            let text = |(column, value): (&Column, &RawValue)| {
+                let list = list_in_text(value).filter(|_| self.choices.as_ref() == Some(column));
+                joined(list.as_ref().unwrap_or(value), column, &place)
+            };
             let texts: Vec<String> = columns.iter().zip(own).map(text).collect::<Result<_, _>>()?;
             Ok::<_, DataError>(field.fill(&texts))
         };
@@ -137,12 +141,8 @@ impl RationaleFields {
     fn choices_of(&self, value: Option<&RawValue>, place: &Place) -> Result<Vec<String>, DataError> {
         let Some(column) = &self.choices else { return Ok(Vec::new()) };
         let value = value.unwrap_or(&RawValue::Null);
-        // A list that was written as text, as in a CSV file.
-        let parsed = match value {
-            RawValue::Text(text) => serde_json::from_str(text).ok().map(RawValue::Json),
-            _ => None,
-        };
-        let value = parsed.as_ref().unwrap_or(value);
+        let list = list_in_text(value);
+        let value = list.as_ref().unwrap_or(value);
         let texts: Vec<&str> = value.strings().unwrap_or_default();
         if texts.len() < 2 || texts.iter().any(|text| text.trim().is_empty()) {
             return Err(DataError::Choices { place: place.clone(), column: column.to_string() });
@@ -150,6 +150,13 @@ impl RationaleFields {
         // As the label is written: with whatever its template has around its column.
         Ok(texts.into_iter().map(|text| self.label.fill_all(text.trim()).trim().to_owned()).collect())
     }
+}
+
+/// A list that was written as text, as in a CSV file.
+fn list_in_text(value: &RawValue) -> Option<RawValue> {
+    let RawValue::Text(text) = value else { return None };
+    let list = serde_json::from_str(text).ok().map(RawValue::Json)?;
+    list.strings().is_some().then_some(list)
 }
 
 /// A value as it stands in a prompt: the texts of a list with commas.
@@ -264,6 +271,7 @@ mod tests {
         let csv = "q,c,a,t,r\nHot?,\"[\"\"sun\"\", \"\"moon\"\"]\",sun,sun,x\n";
         let rows = read("a.csv", csv, fields()).unwrap();
         assert_eq!(rows[0].choices, ["sun.", "moon."]);
+        assert_eq!(rows[0].prompt, "predict: Hot? choices: sun, moon\n", "as in JSON lines");
     }
 
     #[test]
