@@ -4,7 +4,8 @@
         --train train.csv --transfer unlabelled.csv --test test.csv --output results
     python benchmarks/distillation.py --output results --report-only
 
-The files are CSV as AG News has it: no header, the label (from 1) before title and description. A run that is finished is not
+The files are CSV as AG News has it: no header, the label (from 1) before title and description. Others are told by their
+columns, `--text question --label intent`. Without `--transfer` there is no text but the labelled one. A run that is finished is not
 repeated, one that was killed goes on, and what the teacher said of a text is asked once (`results/teacher-cache`). Accuracies
 are of the test rows, which each run measures once, after its best epoch was chosen by 5% of the labelled rows.
 """
@@ -36,10 +37,13 @@ def arguments():
     parser.add_argument("--transfer", help="CSV that only the teacher labels")
     parser.add_argument("--test", help="CSV with labels")
     parser.add_argument("--labels", nargs="+", default=["World", "Sports", "Business", "Sci/Tech"])
+    parser.add_argument("--text", nargs="+", help="names of columns, of files with a header [default: columns 1 and 2]")
+    parser.add_argument("--label", help="name of a column, of files with a header [default: column 0]")
     parser.add_argument("--students", nargs="+", default=list(STUDENTS), choices=STUDENTS)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--copies", type=int, default=10, help="of a text, for `augment`")
+    parser.add_argument("--longer", type=float, default=1, help="times the epochs of each stage, for small or hard data")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--threads", type=int, help="of a run [default: all cores]")
     parser.add_argument("--output", required=True, help="folder for everything that is written")
@@ -47,12 +51,12 @@ def arguments():
     return parser.parse_args()
 
 
-def objective(student, method, copies):
+def objective(args, student, method):
     """What is minimised, as tables of a recipe."""
     if method == "labels":
         return '[distill]\nlosses = [{ kind = "hard_labels" }]'
     if method == "augment":
-        return f'[augment]\ncopies = {copies}\n\n[distill]\nlosses = [{{ kind = "soft_labels", temperature = 2.0 }}]'
+        return f'[augment]\ncopies = {args.copies}\n\n[distill]\nlosses = [{{ kind = "soft_labels", temperature = 2.0 }}]'
     if method == "tinybert":
         # Scores of attention are compared head by head: a student with other numbers of heads goes without.
         inner = (["attention"] if student == "layers" else []) + ["hidden_states", "embeddings"]
@@ -60,7 +64,7 @@ def objective(student, method, copies):
         return "\n".join(
             [
                 f"[distill]\nlosses = [{losses}]\n",
-                '[[stage]]\nname = "intermediate"\ntrain = { epochs = 2 }\n',
+                f'[[stage]]\nname = "intermediate"\ntrain = {{ epochs = {2 * args.longer:g} }}\n',
                 '[[stage]]\nname = "prediction"\n[stage.distill]',
                 'losses = [{ kind = "soft_labels", temperature = 1.0 }]',
             ]
@@ -72,10 +76,10 @@ def recipe(args, student, method):
     """A recipe for one student and method; seed and output folder are set by the command."""
     quoted = json.dumps
     of = STUDENTS[student]
-    objectives = objective(student, method, args.copies)
-    if method != "labels":
+    objectives = objective(args, student, method)
+    if args.transfer and method != "labels":
         objectives = objectives.replace("[distill]\n", f"[distill]\ntransfer_data = {quoted(path(args.transfer))}\n", 1)
-    epochs = AUGMENTED_EPOCHS if method == "augment" else of["epochs"]
+    epochs = args.longer * (AUGMENTED_EPOCHS if method == "augment" else of["epochs"])
     return f"""name = "{student}-{method}"
 
 [task]
@@ -91,15 +95,13 @@ path = {quoted(path(args.teacher))}
 [data]
 train = {quoted(path(args.train))}
 test = {quoted(path(args.test))}
-header = false
-text = [1, 2]
-label = 0
+{columns(args)}
 validation_fraction = 0.05
 max_length = 128
 cache_dir = {quoted(path(Path(args.output) / "teacher-cache"))}
 
 [train]
-epochs = {epochs}
+epochs = {epochs:g}
 batch_size = 32
 learning_rate = {of["learning_rate"]}
 lr_scheduler_type = "linear"
@@ -109,6 +111,13 @@ max_grad_norm = 1.0
 
 {objectives}
 """
+
+
+def columns(args):
+    """Where text and label are, as keys of `[data]`."""
+    if args.text:
+        return f"text = {json.dumps(args.text)}\nlabel = {json.dumps(args.label)}"
+    return "header = false\ntext = [1, 2]\nlabel = 0"
 
 
 def path(name):
@@ -164,8 +173,10 @@ def main():
     args = arguments()
     folder = Path(args.output)
     if not args.report_only:
-        if not (args.teacher and args.train and args.transfer and args.test):
-            sys.exit("name --teacher, --train, --transfer and --test, or --report-only")
+        if not (args.teacher and args.train and args.test):
+            sys.exit("name --teacher, --train and --test, or --report-only")
+        if bool(args.text) != bool(args.label):
+            sys.exit("name both --text and --label, or neither")
         folder.mkdir(parents=True, exist_ok=True)
         for student in args.students:
             for method in args.methods:
